@@ -221,10 +221,7 @@ impl Error {
 
     /// Whether this broker has stopped writing for good: drop it and open the file again.
     pub fn is_fatal(&self) -> bool {
-        matches!(
-            self,
-            Error::DurabilityUnknown { .. } | Error::ReopenRequired { .. } | Error::Closed | Error::Forked
-        )
+        matches!(self, Error::DurabilityUnknown { .. } | Error::ReopenRequired { .. } | Error::Closed | Error::Forked)
     }
 
     /// The error of an unknown topic.
@@ -263,10 +260,7 @@ impl Error {
 
 /// Whether the file system has no room: `ENOSPC`, a quota, or the limit on one file's size.
 pub(crate) fn is_storage_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-    )
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
 }
 
 impl fmt::Display for Error {
@@ -280,12 +274,17 @@ impl fmt::Display for Error {
             Error::UnknownTopicOrPartition { topic, partition: Some(partition) } => {
                 write!(f, "topic `{topic}` has no partition {partition}: see its partition count, or add partitions")
             }
-            Error::InvalidPartitions { requested, reason } => write!(f, "invalid partition count {requested}: {reason}"),
+            Error::InvalidPartitions { requested, reason } => {
+                write!(f, "invalid partition count {requested}: {reason}")
+            }
             Error::InvalidConfig { key, value, reason } => {
                 write!(f, "invalid config {}={}: {reason}", key.escape_debug(), value.escape_debug())
             }
             Error::RecordTooLarge { size, limit, limit_name } => {
-                write!(f, "{size} bytes are more than `{limit_name}` allows ({limit}): send less at once, or raise the limit")
+                write!(
+                    f,
+                    "{size} bytes are more than `{limit_name}` allows ({limit}): send less at once, or raise the limit"
+                )
             }
             Error::InvalidRecord { index, reason } => write!(f, "invalid record (index {index}): {reason}"),
             Error::InvalidTimestamp { index, timestamp, reason } => {

@@ -1,0 +1,414 @@
+//! A run of records of one partition: what one append brings, what the tail holds, and what lies in a chunk.
+//!
+//! ```text
+//! batch header, 60 bytes, little-endian
+//!  0  u32  topic number
+//!  4  u32  partition
+//!  8  u64  base offset          of the first record
+//! 16  u64  last offset          of the last record
+//! 24  i64  base timestamp       of the first record, in milliseconds since the epoch
+//! 32  i64  last timestamp       of the last record
+//! 40  i64  max timestamp        the largest of all
+//! 48  u32  count of records     at least 1
+//! 52  u32  length of the records in bytes
+//! 56  u8   timestamp type       0 CreateTime, 1 LogAppendTime
+//! 57  u8   codec                0 plain
+//! 58  u16  zero
+//! 60  the records
+//! ```
+//!
+//! The first record has neither gap nor timestamp delta: the header says its offset and its time.
+
+use std::fmt;
+
+use super::record::{self, HeaderIter, RawHeader, RawRecord, RecordParts};
+use super::{DecodeError, Reader, Writer};
+use crate::types::{LogId, Offset, TimestampType, TopicNumber};
+
+/// The fields in front of the records. What they say agrees with the records: [`RecordBatch::decode`] checks it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BatchHeader {
+    pub(crate) log: LogId,
+    pub(crate) base_offset: Offset,
+    pub(crate) last_offset: Offset,
+    pub(crate) base_timestamp: i64,
+    pub(crate) last_timestamp: i64,
+    pub(crate) max_timestamp: i64,
+    pub(crate) count: u32,
+    /// Length of the records in bytes.
+    pub(crate) length: u32,
+    pub(crate) timestamp_type: TimestampType,
+}
+
+impl BatchHeader {
+    /// Length of an encoded header.
+    pub(crate) const LEN: usize = 60;
+
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.put_u32(self.log.topic.0);
+        out.put_u32(self.log.partition);
+        out.put_u64(self.base_offset.get());
+        out.put_u64(self.last_offset.get());
+        out.put_i64(self.base_timestamp);
+        out.put_i64(self.last_timestamp);
+        out.put_i64(self.max_timestamp);
+        out.put_u32(self.count);
+        out.put_u32(self.length);
+        let timestamp_type = match self.timestamp_type {
+            TimestampType::CreateTime => 0,
+            TimestampType::LogAppendTime => 1,
+        };
+        out.extend_from_slice(&[timestamp_type, 0, 0, 0]);
+    }
+
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let log = LogId { topic: TopicNumber(reader.u32()?), partition: reader.u32()? };
+        let base_offset = decode_offset(reader)?;
+        let last_offset = decode_offset(reader)?;
+        let (base_timestamp, last_timestamp, max_timestamp) = (reader.i64()?, reader.i64()?, reader.i64()?);
+        let (count, length) = (reader.u32()?, reader.u32()?);
+        let timestamp_type = match reader.u8()? {
+            0 => TimestampType::CreateTime,
+            1 => TimestampType::LogAppendTime,
+            _ => return Err(DecodeError("a batch has a timestamp type that this release does not know")),
+        };
+        if reader.array()? != [0_u8; 3] {
+            return Err(DecodeError("a batch has a codec that this release does not know"));
+        }
+        if count == 0 || last_offset - base_offset < u64::from(count) - 1 || last_offset < base_offset {
+            return Err(DecodeError("a batch's offsets and count disagree"));
+        }
+        Ok(Self {
+            log,
+            base_offset,
+            last_offset,
+            base_timestamp,
+            last_timestamp,
+            max_timestamp,
+            count,
+            length,
+            timestamp_type,
+        })
+    }
+}
+
+fn decode_offset(reader: &mut Reader<'_>) -> Result<Offset, DecodeError> {
+    let offset = reader.u64()?;
+    if offset > Offset::MAX.get() {
+        return Err(DecodeError("an offset exceeds 2^63 - 1"));
+    }
+    Ok(Offset::new(offset))
+}
+
+/// A run of records: checked once, never changed, shared by all who read it.
+pub(crate) struct RecordBatch {
+    pub(crate) header: BatchHeader,
+    bytes: Vec<u8>,
+    /// Where in `bytes` the records begin.
+    start: usize,
+}
+
+impl fmt::Debug for RecordBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecordBatch").field("header", &self.header).finish_non_exhaustive()
+    }
+}
+
+impl RecordBatch {
+    /// Decodes a batch whose header starts at `header_at` of `bytes` and whose records end where `bytes` ends. Every record
+    /// is looked at, so that reading them later can't fail.
+    pub(crate) fn decode(bytes: Vec<u8>, header_at: usize) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes.get(header_at..).unwrap_or_default());
+        let header = BatchHeader::decode(&mut reader)?;
+        if reader.remaining().len() != header.length as usize {
+            return Err(DecodeError("a batch's length is not that of its records"));
+        }
+        let batch = Self { header, bytes, start: header_at + BatchHeader::LEN };
+        batch.validate()?;
+        Ok(batch)
+    }
+
+    fn validate(&self) -> Result<(), DecodeError> {
+        let mut walk = Walk::new(self, Place::start(&self.header));
+        let mut max_timestamp = i64::MIN;
+        for _ in 0..self.header.count {
+            let record = walk.try_next()?;
+            record.raw.headers.validate()?;
+            max_timestamp = max_timestamp.max(record.timestamp);
+        }
+        let Place { next_offset, timestamp, .. } = walk.place;
+        if !walk.reader.is_empty() {
+            return Err(DecodeError("a batch has bytes behind its last record"));
+        }
+        if next_offset != self.header.last_offset.next() {
+            return Err(DecodeError("a batch's last offset is not that of its last record"));
+        }
+        if (timestamp, max_timestamp) != (self.header.last_timestamp, self.header.max_timestamp) {
+            return Err(DecodeError("a batch's timestamps are not those of its records"));
+        }
+        Ok(())
+    }
+
+    /// The encoded records.
+    pub(crate) fn records(&self) -> &[u8] {
+        self.bytes.get(self.start..).unwrap_or_default()
+    }
+
+    /// Bytes held in memory.
+    pub(crate) fn size(&self) -> usize {
+        size_of::<Self>() + self.bytes.len()
+    }
+
+    /// The place of the first record at or behind `offset`; `None` when all lie before it.
+    pub(crate) fn find(&self, offset: Offset) -> Option<Place> {
+        if offset > self.header.last_offset {
+            return None;
+        }
+        let mut walk = Walk::new(self, Place::start(&self.header));
+        loop {
+            let before = walk.place;
+            if walk.next()?.offset >= offset {
+                return Some(before);
+            }
+        }
+    }
+
+    /// The first record at or behind `from` for which `wanted` holds: its offset and timestamp.
+    pub(crate) fn find_record(&self, from: Offset, wanted: impl Fn(i64) -> bool) -> Option<(Offset, i64)> {
+        let walk = Walk::new(self, self.find(from)?);
+        let mut found = walk.map(|record| (record.offset, record.timestamp));
+        found.find(|&(_, timestamp)| wanted(timestamp))
+    }
+
+    /// Walks the records from `place` on.
+    pub(crate) fn walk(&self, place: Place) -> Walk<'_> {
+        Walk::new(self, place)
+    }
+}
+
+/// A place between two records of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Index into the records' bytes of the next record.
+    index: usize,
+    /// Records from here to the batch's end.
+    pub(crate) remaining: u32,
+    /// The smallest offset that the next record can have.
+    pub(crate) next_offset: Offset,
+    /// The timestamp of the record before; of the first record when there is none before.
+    timestamp: i64,
+}
+
+impl Place {
+    /// Index into the records' bytes of the next record.
+    pub(super) fn index(self) -> usize {
+        self.index
+    }
+
+    pub(crate) fn start(header: &BatchHeader) -> Self {
+        Self { index: 0, remaining: header.count, next_offset: header.base_offset, timestamp: header.base_timestamp }
+    }
+}
+
+/// One record met on a walk.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WalkedRecord<'a> {
+    pub(crate) offset: Offset,
+    pub(crate) timestamp: i64,
+    pub(super) raw: RawRecord<'a>,
+}
+
+impl<'a> WalkedRecord<'a> {
+    pub(crate) fn key(&self) -> Option<&'a [u8]> {
+        self.raw.key
+    }
+
+    pub(crate) fn value(&self) -> Option<&'a [u8]> {
+        self.raw.value
+    }
+
+    pub(crate) fn headers(&self) -> HeaderIter<'a> {
+        self.raw.headers
+    }
+}
+
+/// Walks a batch's records.
+#[derive(Debug, Clone)]
+pub(crate) struct Walk<'a> {
+    reader: Reader<'a>,
+    total: usize,
+    place: Place,
+}
+
+impl<'a> Walk<'a> {
+    fn new(batch: &'a RecordBatch, place: Place) -> Self {
+        let records = batch.records();
+        Self { reader: Reader::new(records.get(place.index..).unwrap_or_default()), total: records.len(), place }
+    }
+
+    /// Where the walk stands.
+    pub(crate) fn place(&self) -> Place {
+        self.place
+    }
+
+    #[inline]
+    fn try_next(&mut self) -> Result<WalkedRecord<'a>, DecodeError> {
+        let raw = record::decode(&mut self.reader)?;
+        let offset = self.place.next_offset.get().saturating_add(raw.gap);
+        if offset > Offset::MAX.get() {
+            return Err(DecodeError("an offset exceeds 2^63 - 1"));
+        }
+        let offset = Offset::new(offset);
+        let timestamp = self.place.timestamp.wrapping_add(raw.timestamp_delta);
+        self.place = Place {
+            index: self.total.saturating_sub(self.reader.remaining().len()),
+            remaining: self.place.remaining.saturating_sub(1),
+            next_offset: offset.next(),
+            timestamp,
+        };
+        Ok(WalkedRecord { offset, timestamp, raw })
+    }
+}
+
+impl<'a> Iterator for Walk<'a> {
+    type Item = WalkedRecord<'a>;
+
+    /// Ends behind the last record. Damage would end it too, but [`RecordBatch::decode`] has let none in.
+    #[inline]
+    fn next(&mut self) -> Option<WalkedRecord<'a>> {
+        if self.place.remaining == 0 {
+            return None;
+        }
+        self.try_next().ok()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, Some(self.place.remaining as usize))
+    }
+}
+
+/// Collects the records of one partition into a batch, each encoded as it comes.
+#[derive(Debug)]
+pub(crate) struct BatchBuilder {
+    header: BatchHeader,
+    bytes: Vec<u8>,
+}
+
+impl BatchBuilder {
+    /// An empty batch whose first record will take `base_offset`.
+    pub(crate) fn new(log: LogId, base_offset: Offset, timestamp_type: TimestampType, capacity: usize) -> Self {
+        let header = BatchHeader {
+            log,
+            base_offset,
+            last_offset: base_offset,
+            base_timestamp: 0,
+            last_timestamp: 0,
+            max_timestamp: 0,
+            count: 0,
+            length: 0,
+            timestamp_type,
+        };
+        Self { header, bytes: Vec::with_capacity(capacity) }
+    }
+
+    /// Appends a record. It takes the offset behind the last one.
+    #[inline]
+    pub(crate) fn push<'a, H>(&mut self, timestamp: i64, parts: &RecordParts<'a, H>)
+    where
+        H: Iterator<Item = RawHeader<'a>> + Clone,
+    {
+        let header = &mut self.header;
+        if header.count == 0 {
+            header.base_timestamp = timestamp;
+            header.last_timestamp = timestamp;
+            header.max_timestamp = timestamp;
+        } else {
+            header.last_offset = header.last_offset.next();
+        }
+        record::encode(&mut self.bytes, 0, timestamp.wrapping_sub(header.last_timestamp), parts);
+        header.last_timestamp = timestamp;
+        header.max_timestamp = header.max_timestamp.max(timestamp);
+        header.count += 1;
+    }
+
+    pub(crate) fn header(&self) -> &BatchHeader {
+        &self.header
+    }
+
+    /// Bytes of the records so far.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The batch; `None` when no record came.
+    pub(crate) fn finish(mut self) -> Option<RecordBatch> {
+        self.header.length = u32::try_from(self.bytes.len()).ok()?;
+        (self.header.count > 0).then_some(RecordBatch { header: self.header, bytes: self.bytes, start: 0 })
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    pub(crate) const LOG: LogId = LogId { topic: TopicNumber(4), partition: 2 };
+
+    /// A batch with a value per timestamp, from offset 10 on.
+    pub(crate) fn batch_of(timestamps: &[i64]) -> RecordBatch {
+        let mut builder = BatchBuilder::new(LOG, Offset::new(10), TimestampType::CreateTime, 0);
+        for timestamp in timestamps {
+            let value = timestamp.to_le_bytes();
+            let headers = [RawHeader { key: "h", value: None }];
+            builder.push(*timestamp, &RecordParts { key: None, value: Some(&value), headers: headers.iter().copied() });
+        }
+        builder.finish().unwrap()
+    }
+
+    pub(crate) fn encoded(batch: &RecordBatch) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        batch.header.encode(&mut bytes);
+        bytes.extend_from_slice(batch.records());
+        bytes
+    }
+
+    #[test]
+    fn an_empty_batch_is_none() {
+        assert!(BatchBuilder::new(LOG, Offset::ZERO, TimestampType::CreateTime, 0).finish().is_none());
+    }
+
+    #[test]
+    fn finding_an_offset_gives_the_first_record_at_or_behind_it() {
+        let batch = batch_of(&[5, 6, 7]);
+        assert_eq!(batch.walk(batch.find(Offset::new(11)).unwrap()).next().unwrap().timestamp, 6);
+        assert_eq!(batch.walk(batch.find(Offset::new(3)).unwrap()).next().unwrap().timestamp, 5);
+        assert!(batch.find(Offset::new(13)).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn every_batch_comes_back(timestamps in proptest::collection::vec(any::<i64>(), 1..40)) {
+            let batch = batch_of(&timestamps);
+            let decoded = RecordBatch::decode(encoded(&batch), 0).unwrap();
+            prop_assert_eq!(decoded.header, batch.header);
+            let walked: Vec<_> = decoded.walk(Place::start(&decoded.header)).map(|r| (r.offset.get(), r.timestamp)).collect();
+            let expected: Vec<_> = (10..).zip(timestamps.iter().copied()).collect();
+            prop_assert_eq!(walked, expected);
+        }
+
+        #[test]
+        fn a_changed_byte_never_panics(timestamps in proptest::collection::vec(any::<i64>(), 1..10), at: usize, to: u8) {
+            let mut bytes = encoded(&batch_of(&timestamps));
+            let at = at % bytes.len();
+            bytes[at] = to;
+            if let Ok(batch) = RecordBatch::decode(bytes, 0) {
+                prop_assert!(batch.walk(Place::start(&batch.header)).count() == batch.header.count as usize);
+            }
+        }
+
+        #[test]
+        fn any_bytes_give_a_batch_or_an_error(bytes: Vec<u8>) {
+            let _ = RecordBatch::decode(bytes, 0);
+        }
+    }
+}

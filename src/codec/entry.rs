@@ -1,0 +1,84 @@
+//! What a journal frame carries: entries, one behind the other.
+//!
+//! ```text
+//! entry   kind   u8    1: append; others are reserved
+//!         append: batch header and its records
+//! ```
+
+use super::batch::{BatchHeader, RecordBatch};
+use super::{DecodeError, Reader};
+
+const APPEND: u8 = 1;
+
+/// One acknowledged change.
+#[derive(Debug)]
+pub(crate) enum Entry {
+    /// Records were appended to a partition.
+    Append(RecordBatch),
+}
+
+/// How many bytes [`encode_append`] writes for records of `records_len` bytes.
+pub(crate) const fn append_entry_len(records_len: usize) -> usize {
+    1 + BatchHeader::LEN + records_len
+}
+
+/// Appends an entry for a batch to `out`.
+pub(crate) fn encode_append(out: &mut Vec<u8>, batch: &RecordBatch) {
+    out.push(APPEND);
+    batch.header.encode(out);
+    out.extend_from_slice(batch.records());
+}
+
+/// Decodes all entries of a frame.
+pub(crate) fn decode_entries(payload: &[u8]) -> Result<Vec<Entry>, DecodeError> {
+    let mut reader = Reader::new(payload);
+    let mut entries = Vec::new();
+    while !reader.is_empty() {
+        entries.push(decode_entry(&mut reader)?);
+    }
+    Ok(entries)
+}
+
+fn decode_entry(reader: &mut Reader<'_>) -> Result<Entry, DecodeError> {
+    match reader.u8()? {
+        APPEND => {
+            let header = BatchHeader::decode(&mut reader.clone())?;
+            let batch = reader.take(BatchHeader::LEN + header.length as usize)?;
+            Ok(Entry::Append(RecordBatch::decode(batch.to_vec(), 0)?))
+        }
+        _ => Err(DecodeError("a frame has an entry of a kind that this release does not know")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::batch::tests::batch_of;
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn entries_come_back_in_order() {
+        let batches = [batch_of(&[1]), batch_of(&[2, 3])];
+        let mut payload = Vec::new();
+        for batch in &batches {
+            let before = payload.len();
+            encode_append(&mut payload, batch);
+            assert_eq!(payload.len() - before, append_entry_len(batch.records().len()));
+        }
+        let decoded = decode_entries(&payload).unwrap();
+        let headers: Vec<_> = decoded.iter().map(|Entry::Append(batch)| batch.header).collect();
+        assert_eq!(headers, batches.map(|batch| batch.header));
+    }
+
+    #[test]
+    fn an_unknown_kind_is_an_error() {
+        assert!(decode_entries(&[9, 0, 0]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_give_entries_or_an_error(payload: Vec<u8>) {
+            let _ = decode_entries(&payload);
+        }
+    }
+}
