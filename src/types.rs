@@ -297,8 +297,15 @@ impl From<Offset> for OffsetSpec {
     }
 }
 
-/// An offset together with the timestamp of the record there.
+impl From<u64> for OffsetSpec {
+    fn from(offset: u64) -> Self {
+        OffsetSpec::Offset(offset)
+    }
+}
+
+/// A record's offset together with its timestamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct OffsetAndTimestamp {
     /// The record's offset.
     pub offset: Offset,

@@ -201,8 +201,18 @@ pub(crate) struct Place {
 
 impl Place {
     /// Index into the records' bytes of the next record.
-    pub(super) fn index(self) -> usize {
+    pub(crate) fn index(self) -> usize {
         self.index
+    }
+
+    /// The place behind the last record of a batch.
+    pub(crate) fn behind(header: &BatchHeader) -> Self {
+        Self {
+            index: header.length as usize,
+            remaining: 0,
+            next_offset: header.last_offset.next(),
+            timestamp: header.last_timestamp,
+        }
     }
 
     pub(crate) fn start(header: &BatchHeader) -> Self {

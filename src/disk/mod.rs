@@ -6,6 +6,9 @@
 //! when power fails during it ("powersafe overwrite"); a rename is atomic, and durable after [`Disk::sync_dir`].
 
 mod os;
+#[cfg(test)]
+#[path = "../../tests/it/sim_disk.rs"]
+pub(crate) mod sim_disk;
 
 use std::fmt;
 use std::fs::File;
@@ -20,6 +23,8 @@ pub use os::OsDisk;
 pub enum OpenMode {
     /// An existing file; `NotFound` when there is none.
     Existing,
+    /// An existing file as it is, or a new, empty one (mode 0600).
+    OrCreate,
     /// A new, empty file; one that exists already is emptied. Readable and writable by its owner only (mode 0600).
     Replace,
 }

@@ -15,8 +15,8 @@ impl Disk for OsDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let mut options = OpenOptions::new();
         options.read(true).write(true);
-        if mode == OpenMode::Replace {
-            options.create(true).truncate(true);
+        if mode != OpenMode::Existing {
+            options.create(true).truncate(mode == OpenMode::Replace);
             #[cfg(unix)]
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         }

@@ -1,0 +1,238 @@
+//! Administration: Kafka's verbs, on the broker.
+
+use std::fmt;
+
+use crate::broker::Broker;
+use crate::config::{ConfigEntry, TopicConfig};
+use crate::engine::{PartitionLog, Topic};
+use crate::error::Result;
+use crate::types::{Offset, OffsetSpec, TopicId, TopicName, TopicPartition};
+
+/// A topic to create.
+///
+/// ```
+/// use brooklet::{Broker, NewTopic, TopicConfig};
+///
+/// let broker = Broker::in_memory()?;
+/// let topic = NewTopic::new("orders", 3).config(TopicConfig::default().max_message_bytes(10_000));
+/// assert_eq!(broker.create_topic(topic)?.partitions().len(), 3);
+/// # Ok::<(), brooklet::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct NewTopic {
+    name: String,
+    partitions: u32,
+    config: TopicConfig,
+}
+
+impl NewTopic {
+    /// A topic of this name, with 1 to 100,000 partitions. Checked when it is created.
+    pub fn new(name: impl Into<String>, partitions: u32) -> Self {
+        Self { name: name.into(), partitions, config: TopicConfig::default() }
+    }
+
+    /// Sets its configuration.
+    pub fn config(mut self, config: TopicConfig) -> Self {
+        self.config = config;
+        self
+    }
+}
+
+/// What a topic looks like now.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct TopicDescription {
+    name: TopicName,
+    id: TopicId,
+    created_ms: i64,
+    partitions: Vec<PartitionDescription>,
+    config: TopicConfig,
+}
+
+impl TopicDescription {
+    fn of(topic: &Topic) -> Self {
+        let partition = |log: &std::sync::Arc<PartitionLog>| PartitionDescription {
+            partition: log.id.partition,
+            log_start: log.log_start(),
+            end: log.end(),
+        };
+        Self {
+            name: topic.name.clone(),
+            id: topic.id,
+            created_ms: topic.created_ms,
+            partitions: topic.partitions.iter().map(partition).collect(),
+            config: topic.config.clone(),
+        }
+    }
+
+    /// The topic's name.
+    pub fn name(&self) -> &TopicName {
+        &self.name
+    }
+
+    /// Its identity: another one after it is deleted and created again (T-5).
+    pub fn id(&self) -> TopicId {
+        self.id
+    }
+
+    /// When it was created, in milliseconds since the epoch.
+    pub fn created_ms(&self) -> i64 {
+        self.created_ms
+    }
+
+    /// Its partitions, by number.
+    pub fn partitions(&self) -> &[PartitionDescription] {
+        &self.partitions
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &TopicConfig {
+        &self.config
+    }
+
+    /// Every configuration with its value and source (T-13).
+    pub fn config_entries(&self) -> Vec<ConfigEntry> {
+        self.config.entries()
+    }
+}
+
+impl fmt::Display for TopicDescription {
+    /// As `kafka-topics` prints it: `orders (3 partitions)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.partitions.len();
+        write!(f, "{} ({count} partition{})", self.name, if count == 1 { "" } else { "s" })
+    }
+}
+
+/// Where a partition starts and ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PartitionDescription {
+    /// Its number.
+    pub partition: u32,
+    /// The smallest readable offset.
+    pub log_start: Offset,
+    /// The offset that the next record will get.
+    pub end: Offset,
+}
+
+impl Broker {
+    /// Creates a topic. When this returns it exists durably, in every [`Durability`](crate::Durability).
+    ///
+    /// # Errors
+    ///
+    /// - [`InvalidTopic`](crate::Error::InvalidTopic) for a bad name or one that collides with another topic's (T-1, T-2);
+    /// - [`TopicAlreadyExists`](crate::Error::TopicAlreadyExists);
+    /// - [`InvalidPartitions`](crate::Error::InvalidPartitions) for a count outside 1 to 100,000;
+    /// - [`StorageFull`](crate::Error::StorageFull); nothing was created;
+    /// - [`Closed`](crate::Error::Closed), [`ReopenRequired`](crate::Error::ReopenRequired).
+    pub fn create_topic(&self, topic: NewTopic) -> Result<TopicDescription> {
+        let name = TopicName::new(topic.name)?;
+        let topic = self.engine().create_topic(&name, topic.partitions, topic.config)?;
+        Ok(TopicDescription::of(&topic))
+    }
+
+    /// Deletes a topic with its records and offsets. Their space is reused; the file does not shrink.
+    ///
+    /// Producers of it fail from now on, consumers of it get nothing more. A topic created again under the same name is
+    /// another one: it has another id and starts at offset 0 (T-5, A-4).
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownTopicOrPartition`](crate::Error::UnknownTopicOrPartition), and those of [`create_topic`](Broker::create_topic)
+    /// for a full disk and a stopped broker; nothing was deleted then.
+    pub fn delete_topic(&self, name: &str) -> Result<()> {
+        self.engine().delete_topic(name)
+    }
+
+    /// The names of all topics, sorted.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`](crate::Error::Closed).
+    pub fn topics(&self) -> Result<Vec<TopicName>> {
+        self.engine().check_open()?;
+        Ok(self.engine().topics().iter().map(|topic| topic.name.clone()).collect())
+    }
+
+    /// What a topic looks like now.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownTopicOrPartition`](crate::Error::UnknownTopicOrPartition), [`Closed`](crate::Error::Closed).
+    pub fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
+        self.engine().check_open()?;
+        Ok(TopicDescription::of(&*self.engine().topic(name)?))
+    }
+
+    /// Gives a topic more partitions: `total` in all (T-7). Old records stay where they are; keys are spread over the new
+    /// count from now on (T-8).
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidPartitions`](crate::Error::InvalidPartitions) unless `total` is more than now, and those of
+    /// [`delete_topic`](Broker::delete_topic).
+    pub fn create_partitions(&self, name: &str, total: u32) -> Result<()> {
+        self.engine().create_partitions(name, total)
+    }
+
+    /// Changes a topic's configuration: `change` gets the present one and gives the new one. It is kept on disk, and acts on
+    /// records sent from now on (T-14).
+    ///
+    /// ```
+    /// use brooklet::{Broker, NewTopic};
+    ///
+    /// let broker = Broker::in_memory()?;
+    /// broker.create_topic(NewTopic::new("orders", 1))?;
+    /// broker.alter_topic("orders", |config| Ok(config.max_message_bytes(2_000)))?;
+    /// assert!(broker.alter_topic("orders", |config| config.set("no.such.key", "1")).is_err());
+    /// # Ok::<(), brooklet::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// What `change` gives; [`IllegalState`](crate::Error::IllegalState) when the topic was changed by another thread meanwhile;
+    /// those of [`delete_topic`](Broker::delete_topic).
+    pub fn alter_topic(&self, name: &str, change: impl FnOnce(TopicConfig) -> Result<TopicConfig>) -> Result<()> {
+        self.engine().alter_topic(name, change)
+    }
+
+    /// The offset that is meant: the start, the end, the first record at or after a time, or the first one with the largest
+    /// timestamp; `None` when no record fits (A-2).
+    ///
+    /// Times are found by an index; at most one chunk is read.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownTopicOrPartition`](crate::Error::UnknownTopicOrPartition); [`OffsetOutOfRange`](crate::Error::OffsetOutOfRange)
+    /// for an offset outside the log; [`IllegalArgument`](crate::Error::IllegalArgument) for a negative time;
+    /// [`Corrupt`](crate::Error::Corrupt).
+    pub fn offset_of(&self, partition: &TopicPartition, spec: OffsetSpec) -> Result<Option<Offset>> {
+        let engine = self.engine();
+        engine.check_open()?;
+        let topic = engine.topic(partition.topic())?;
+        Ok(engine.offset_of(topic.partition(partition.partition())?, spec)?.0)
+    }
+
+    /// Removes the records below an offset, for good, and gives the new log start (L-50). An offset below the present start
+    /// changes nothing. Offsets are not used again.
+    ///
+    /// ```
+    /// use brooklet::{Broker, NewTopic, OffsetSpec, ProducerRecord, TopicPartition};
+    ///
+    /// let broker = Broker::in_memory()?;
+    /// broker.create_topic(NewTopic::new("orders", 1))?;
+    /// broker.producer().send(ProducerRecord::to("orders").value("x"))?.wait()?;
+    /// let partition = TopicPartition::new("orders", 0);
+    /// assert_eq!(broker.delete_records(&partition, OffsetSpec::Latest)?, 1);
+    /// # Ok::<(), brooklet::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`OffsetOutOfRange`](crate::Error::OffsetOutOfRange) beyond the end, and those of [`delete_topic`](Broker::delete_topic).
+    pub fn delete_records(&self, partition: &TopicPartition, before: impl Into<OffsetSpec>) -> Result<Offset> {
+        self.engine().delete_records(partition, before.into())
+    }
+}

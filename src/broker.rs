@@ -1,0 +1,373 @@
+//! The broker: what an application opens, and how.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::Durability;
+use crate::consumer::ConsumerBuilder;
+use crate::disk::{Disk, OsDisk};
+use crate::engine::{Background, Engine, OpenHow, Options, in_callback};
+use crate::error::{Error, Result};
+use crate::partitioner::Murmur2Partitioner;
+use crate::producer::{Producer, ProducerBuilder};
+use crate::types::MAX_PARTITIONS;
+
+/// Topics and partitions in one file, without a server.
+///
+/// A broker is cheap to clone, and can be used from any thread. Producers and consumers keep it open.
+///
+/// ```
+/// use brooklet::{Broker, NewTopic, OffsetReset, ProducerRecord, TopicPartition};
+/// use std::time::Duration;
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let path = directory.path().join("app.brooklet");
+///
+/// let broker = Broker::open(&path)?;
+/// broker.create_topic(NewTopic::new("orders", 3))?;
+/// let metadata = broker.producer().send(ProducerRecord::to("orders").key("c-42").value("3 apples"))?.wait()?;
+///
+/// let partition = TopicPartition::new("orders", metadata.partition());
+/// let mut consumer = broker.consumer().offset_reset(OffsetReset::Earliest).assign([partition])?;
+/// let records = consumer.poll(Duration::from_millis(100))?;
+/// assert_eq!(records.iter().next().unwrap().value(), Some(&b"3 apples"[..]));
+/// # Ok::<(), brooklet::Error>(())
+/// ```
+///
+/// # Which files does it make?
+///
+/// `app.brooklet` is the store. While the broker is open, and after a crash, `app.brooklet-journal` holds what the store does
+/// not have yet: the two belong together. `app.brooklet-reserve` keeps 1 MiB of room so that a full disk can be cleaned up; it
+/// may be deleted while the broker is closed. After [`close`](Broker::close), the store alone has everything.
+///
+/// # How many may open it?
+///
+/// One broker at a time; another one, in this process or any other, gets [`Error::AlreadyOpen`] at once. Share the broker
+/// between threads by cloning it. A process forked from the one that opened it must not use it.
+///
+/// # When does it close?
+///
+/// With [`close`](Broker::close), or when its last handle goes: every clone, producer and consumer is one. A process that
+/// ends without either loses nothing that was acknowledged.
+#[derive(Clone)]
+pub struct Broker {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: Arc<Engine>,
+    disk: Arc<dyn Disk>,
+    background: Mutex<Option<Background>>,
+}
+
+impl Broker {
+    /// Opens the store at `path` with default options, and creates it when it is not there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Broker::builder().open(path)
+    }
+
+    /// A broker that keeps everything in memory and loses it when it closes: for tests.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::in_memory`].
+    pub fn in_memory() -> Result<Self> {
+        Broker::builder().in_memory()
+    }
+
+    /// Options first.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// A producer with default options.
+    pub fn producer(&self) -> Producer {
+        self.producer_builder().build()
+    }
+
+    /// Options of a producer.
+    pub fn producer_builder(&self) -> ProducerBuilder {
+        ProducerBuilder::new(self.clone(), Arc::new(Murmur2Partitioner))
+    }
+
+    /// Options of a consumer.
+    pub fn consumer(&self) -> ConsumerBuilder {
+        ConsumerBuilder::new(self.clone())
+    }
+
+    /// Makes everything acknowledged so far durable. In `Sync` mode it is already.
+    ///
+    /// Blocks for at most one sync under way and one of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DurabilityUnknown`] when the sync fails; the broker then stops.
+    pub fn sync(&self) -> Result<()> {
+        self.engine().check_open()?;
+        self.engine().sync_journal()
+    }
+
+    /// Does what the background thread would do: commits what was sent, syncs what is buffered, runs a checkpoint if one is
+    /// due. For brokers built with [`background(false)`](Builder::background); harmless otherwise.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StorageFull`] when a checkpoint found no room; the others as [`Delivery::wait`](crate::Delivery::wait).
+    pub fn maintain(&self) -> Result<()> {
+        self.engine().maintain()
+    }
+
+    /// Commits what was sent, moves everything into the store, ends the background thread and closes the files.
+    ///
+    /// Other handles then get [`Error::Closed`]; sleeping consumers wake up with it. Closing again does nothing. Dropping the
+    /// last handle does the same and ignores errors.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StorageFull`] or [`Error::ReopenRequired`] when not everything could be moved into the store. Nothing
+    /// acknowledged is lost: it is in the journal, and the next open brings it in.
+    pub fn close(&self) -> Result<()> {
+        if in_callback() {
+            return Err(Error::illegal_state("a callback of a send can't close the broker: do it in another thread"));
+        }
+        self.inner.close()
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.inner.engine
+    }
+
+    pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
+        &self.inner.disk
+    }
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker").field("path", &self.inner.engine.path()).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn close(&self) -> Result<()> {
+        close(&self.engine, &*self.disk, self.background.lock().take())
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let background = self.background.get_mut().take();
+        if !in_callback() {
+            let _ = close(&self.engine, &*self.disk, background);
+            return;
+        }
+        // The commit that runs the callback has to end before the broker can close.
+        let (engine, disk) = (Arc::clone(&self.engine), Arc::clone(&self.disk));
+        let _ = std::thread::Builder::new()
+            .name("brooklet-close".to_owned())
+            .spawn(move || close(&engine, &*disk, background));
+    }
+}
+
+fn close(engine: &Engine, disk: &dyn Disk, background: Option<Background>) -> Result<()> {
+    let stop = || background.into_iter().for_each(|background| background.stop(engine));
+    engine.close(disk, stop)
+}
+
+/// Options of a broker.
+///
+/// ```
+/// use brooklet::{Broker, Durability};
+/// use std::time::Duration;
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let path = directory.path().join("app.brooklet");
+///
+/// let broker = Broker::builder()
+///     .durability(Durability::Buffered { flush_interval: Duration::from_millis(100) })
+///     .buffer_memory(8 << 20)
+///     .create_new()
+///     .open(&path)?;
+/// # Ok::<(), brooklet::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Builder {
+    options: Options,
+    how: OpenHow,
+    background: bool,
+    disk: Arc<dyn Disk>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        let options = Options {
+            durability: Durability::default(),
+            cache_size: 32 << 20,
+            buffer_memory: 32 << 20,
+            checkpoint_bytes: 8 << 20,
+            checkpoint_interval: Duration::from_secs(10),
+            max_block: Duration::from_secs(60),
+            linger: Duration::from_millis(5),
+            auto_create_topics: None,
+            clock: Arc::new(SystemClock),
+        };
+        Self { options, how: OpenHow::default(), background: true, disk: Arc::new(OsDisk) }
+    }
+}
+
+/// The least `buffer_memory`, in bytes: room for one small record.
+const MIN_BUFFER_MEMORY: usize = 1 << 10;
+
+/// The most `buffer_memory`, in bytes.
+const MAX_BUFFER_MEMORY: usize = 1 << 30;
+
+impl Builder {
+    /// When a record counts as acknowledged; default [`Durability::Sync`].
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.options.durability = durability;
+        self
+    }
+
+    /// Bytes of memory for what was read from the store lately; default 32 MiB.
+    pub fn cache_size(mut self, bytes: usize) -> Self {
+        self.options.cache_size = bytes;
+        self
+    }
+
+    /// Bytes that records may take from `send` until they are in the store; default 32 MiB, 1 KiB to 1 GiB. The journal is as
+    /// large. A `send` that finds no room commits and checkpoints first, for at most [`max_block`](Builder::max_block)
+    /// (Kafka's `buffer.memory`).
+    pub fn buffer_memory(mut self, bytes: usize) -> Self {
+        self.options.buffer_memory = bytes;
+        self
+    }
+
+    /// Bytes of records after which they are moved from the journal into the store; default 8 MiB.
+    pub fn checkpoint_bytes(mut self, bytes: usize) -> Self {
+        self.options.checkpoint_bytes = bytes;
+        self
+    }
+
+    /// How long records may wait to be moved into the store; default 10 s.
+    pub fn checkpoint_interval(mut self, interval: Duration) -> Self {
+        self.options.checkpoint_interval = interval;
+        self
+    }
+
+    /// How long a `send` waits for room; default 60 s, zero fails at once (Kafka's `max.block.ms`).
+    pub fn max_block(mut self, time: Duration) -> Self {
+        self.options.max_block = time;
+        self
+    }
+
+    /// How long a record that nobody waits for may wait for others to be committed with; default 5 ms, as in Kafka 4
+    /// (`linger.ms`). Waiting for a delivery, or flushing, commits at once.
+    pub fn linger(mut self, time: Duration) -> Self {
+        self.options.linger = time;
+        self
+    }
+
+    /// Creates a topic with this many partitions when a record is sent to one that does not exist; off by default (Kafka's
+    /// `auto.create.topics.enable`).
+    pub fn auto_create_topics(mut self, partitions: u32) -> Self {
+        self.options.auto_create_topics = Some(partitions);
+        self
+    }
+
+    /// Where timestamps come from; default the operating system's clock.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.options.clock = Arc::new(clock);
+        self
+    }
+
+    /// Whether a thread named `brooklet` does what nobody waits for; default `true`. Without it, call
+    /// [`Broker::maintain`] now and then, or wait for deliveries.
+    pub fn background(mut self, on: bool) -> Self {
+        self.background = on;
+        self
+    }
+
+    /// Fails if the store exists.
+    pub fn create_new(mut self) -> Self {
+        self.how = OpenHow::CreateNew;
+        self
+    }
+
+    /// Fails if the store does not exist.
+    pub fn open_existing(mut self) -> Self {
+        self.how = OpenHow::OpenExisting;
+        self
+    }
+
+    /// Another place for the files: a simulated disk, in tests.
+    #[doc(hidden)]
+    pub fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
+        self.disk = disk;
+        self
+    }
+
+    /// Opens the store at `path`, recovers it if the last session ended badly, and creates it when it is not there.
+    ///
+    /// Recovery reads the journal, at most `buffer_memory` bytes, whatever the size of the store.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::AlreadyOpen`], at once, when another broker has it;
+    /// - [`Error::AlreadyExists`], [`Error::NotFound`] if one of the two was asked for;
+    /// - [`Error::NotABrooklet`], [`Error::UnsupportedVersion`] for a file of another kind or a newer release;
+    /// - [`Error::JournalMismatch`], [`Error::StoreMissing`] when the two files do not belong together;
+    /// - [`Error::Corrupt`] when bytes are not what was written;
+    /// - [`Error::InvalidConfig`] for an option out of its range;
+    /// - [`Error::StorageFull`] and [`Error::Io`] from the file system. Opening again later is safe.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<Broker> {
+        self.check()?;
+        let engine = Engine::open(Arc::clone(&self.disk), path.as_ref(), self.how, self.options.clone())?;
+        self.start(engine)
+    }
+
+    /// Starts a broker that keeps everything in memory, with the same semantics; for tests. `durability` and the ways to
+    /// open a file mean nothing to it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidConfig`] for an option out of its range.
+    pub fn in_memory(&self) -> Result<Broker> {
+        self.check()?;
+        self.start(Engine::in_memory(self.options.clone())?)
+    }
+
+    fn start(&self, engine: Engine) -> Result<Broker> {
+        let engine = Arc::new(engine);
+        let inner = Inner { engine, disk: Arc::clone(&self.disk), background: Mutex::new(None) };
+        if self.background {
+            *inner.background.lock() = Some(Background::start(&inner.engine)?);
+        }
+        Ok(Broker { inner: Arc::new(inner) })
+    }
+
+    fn check(&self) -> Result<()> {
+        let invalid = |key: &str, value: usize, reason: String| {
+            Err(Error::InvalidConfig { key: key.into(), value: value.to_string(), reason })
+        };
+        let memory = self.options.buffer_memory;
+        if !(MIN_BUFFER_MEMORY..=MAX_BUFFER_MEMORY).contains(&memory) {
+            let reason = format!("a number of bytes from {MIN_BUFFER_MEMORY} to {MAX_BUFFER_MEMORY} is expected");
+            return invalid("buffer_memory", memory, reason);
+        }
+        match self.options.auto_create_topics {
+            Some(partitions) if !(1..=MAX_PARTITIONS).contains(&partitions) => {
+                let reason = format!("a number of partitions from 1 to {MAX_PARTITIONS} is expected");
+                invalid("auto_create_topics", partitions as usize, reason)
+            }
+            _ => Ok(()),
+        }
+    }
+}

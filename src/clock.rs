@@ -1,0 +1,71 @@
+//! The only place that asks what time it is.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Where the time of records comes from.
+///
+/// Record timestamps, their bounds (R-12) and everything that ages by them use it; waiting and time-outs use the
+/// machine's monotonic clock. A clock that jumps back changes timestamps, never offsets or order.
+pub trait Clock: fmt::Debug + Send + Sync + 'static {
+    /// Milliseconds since 1970-01-01 00:00 UTC; negative before it.
+    fn now_ms(&self) -> i64;
+}
+
+/// The clock of the operating system: the default.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now_ms(&self) -> i64 {
+        let millis = |d: Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
+        match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(since) => millis(since),
+            Err(before) => -millis(before.duration()),
+        }
+    }
+}
+
+/// A clock that moves only when told to, for tests. Clones share the time.
+///
+/// ```
+/// use brooklet::{Broker, ManualClock, NewTopic, ProducerRecord};
+///
+/// let clock = ManualClock::new(1_000);
+/// let broker = Broker::builder().clock(clock.clone()).in_memory()?;
+/// broker.create_topic(NewTopic::new("ticks", 1))?;
+/// clock.set(2_000);
+/// let metadata = broker.producer().send(ProducerRecord::to("ticks").value("tick"))?.wait()?;
+/// assert_eq!(metadata.timestamp(), 2_000);
+/// # Ok::<(), brooklet::Error>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct ManualClock {
+    now_ms: Arc<AtomicI64>,
+}
+
+impl ManualClock {
+    /// A clock that stands at `now_ms`.
+    pub fn new(now_ms: i64) -> Self {
+        Self { now_ms: Arc::new(AtomicI64::new(now_ms)) }
+    }
+
+    /// Sets the time; it may go back.
+    pub fn set(&self, now_ms: i64) {
+        self.now_ms.store(now_ms, Ordering::SeqCst);
+    }
+
+    /// Moves the time forward.
+    pub fn advance(&self, by: Duration) {
+        let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+        self.set(self.now_ms().saturating_add(by));
+    }
+}
+
+impl Clock for ManualClock {
+    fn now_ms(&self) -> i64 {
+        self.now_ms.load(Ordering::SeqCst)
+    }
+}

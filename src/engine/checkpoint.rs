@@ -1,0 +1,143 @@
+//! The checkpoint: what only the journal has moves into the store, in one store update that also stores how far it came.
+//!
+//! 1. Take the unapplied batches and the mark behind them: a whole number of frames.
+//! 2. Write them as chunks, with the mark, in one store update. **Its commit is the commit point.**
+//! 3. Only then: forget the tail's batches, and let the journal use the frames' space again.
+//!
+//! A crash before the commit point replays the frames; a crash after it finds the mark behind them.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::Engine;
+use super::commit::LoggedBatch;
+use crate::codec::Mark;
+use crate::error::{Error, Result};
+use crate::store::{Purpose, Session, Update};
+
+/// Acknowledged batches that the store does not have, in the one total order.
+#[derive(Debug, Default)]
+pub(crate) struct Unapplied {
+    batches: Vec<LoggedBatch>,
+    /// Behind the last of them; `None` in memory, or when nothing came since the broker was opened.
+    end: Option<Mark>,
+    /// What they take of `buffer_memory`.
+    pub(crate) bytes: usize,
+    /// When the first of them came.
+    pub(crate) since: Option<Instant>,
+}
+
+impl Unapplied {
+    pub(crate) fn add(&mut self, batches: Vec<LoggedBatch>, end: Option<Mark>, bytes: usize, at: Instant) {
+        self.batches.extend(batches);
+        self.end = end;
+        self.bytes += bytes;
+        self.since.get_or_insert(at);
+    }
+
+    fn take(&mut self) -> Self {
+        std::mem::take(self)
+    }
+
+    /// Puts what was taken back in front.
+    fn put_back(&mut self, mut taken: Self) {
+        taken.batches.append(&mut self.batches);
+        taken.end = self.end.or(taken.end);
+        taken.bytes += self.bytes;
+        *self = taken;
+    }
+}
+
+impl Engine {
+    /// Runs a checkpoint, unless there is nothing to do.
+    pub(crate) fn checkpoint(&self) -> Result<()> {
+        let _turn = self.changing_store.lock();
+        self.checkpoint_locked()
+    }
+
+    /// Like [`checkpoint`](Engine::checkpoint), unless somebody else keeps the store busy past the deadline.
+    pub(crate) fn checkpoint_until(&self, deadline: Instant) -> Result<()> {
+        match self.changing_store.try_lock_until(deadline) {
+            Some(_turn) => self.checkpoint_locked(),
+            None => Ok(()),
+        }
+    }
+
+    /// The checkpoint itself; `changing_store` is held.
+    fn checkpoint_locked(&self) -> Result<()> {
+        self.health.check()?;
+        let taken = self.unapplied.lock().take();
+        if taken.batches.is_empty() {
+            return Ok(());
+        }
+        let _guard = self.health.guard("a checkpoint");
+        let by_partition = sorted_by_partition(&taken.batches);
+        let session = taken.end.map(Session::Open);
+        let applied = self.update_store(Purpose::Grow, |update| apply(update, &by_partition, session));
+        drop(by_partition);
+        match applied {
+            Ok(()) => self.forget(taken),
+            Err(_) => self.unapplied.lock().put_back(taken),
+        }
+        self.storage_full.store(matches!(applied, Err(Error::StorageFull { .. })), Ordering::SeqCst);
+        applied
+    }
+
+    /// Changes the store; `changing_store` is held. A full disk leaves everything as it was; any other failure stops the
+    /// broker, as nobody knows what the store holds.
+    pub(crate) fn update_store(
+        &self,
+        purpose: Purpose,
+        work: impl Fn(&mut Update<'_>) -> Result<()>,
+    ) -> Result<()> {
+        match self.store.update(purpose, work) {
+            Err(error) if !matches!(error, Error::StorageFull { .. }) => {
+                Err(Error::ReopenRequired { source: self.health.stop(error) })
+            }
+            result => result,
+        }
+    }
+
+    /// The store has these batches: the tail and the journal need not keep them.
+    fn forget(&self, applied: Unapplied) {
+        for (log, batch) in &applied.batches {
+            log.drop_tail_below(batch.header.last_offset.next());
+        }
+        if let Some(end) = applied.end {
+            self.durable.raise(end.sequence);
+            *self.recycled.lock() = Some(end);
+        }
+        self.buffered.fetch_sub(applied.bytes, Ordering::SeqCst);
+    }
+
+    /// The last checkpoint: behind it the store needs no journal. Nothing is sent any more.
+    pub(crate) fn checkpoint_and_close_session(&self) -> Result<()> {
+        let _turn = self.changing_store.lock();
+        self.checkpoint_locked()?;
+        let Some(sequence) = self.writer.lock().journal.as_ref().map(|journal| journal.end().sequence) else {
+            return Ok(());
+        };
+        self.update_store(Purpose::Free, |update| update.set_session(Session::Closed { sequence }))
+    }
+}
+
+/// A stable sort keeps the order within each partition.
+fn sorted_by_partition(batches: &[LoggedBatch]) -> Vec<&LoggedBatch> {
+    let mut sorted: Vec<_> = batches.iter().collect();
+    sorted.sort_by_key(|(log, _)| log.id);
+    sorted
+}
+
+fn apply(update: &mut Update<'_>, batches: &[&LoggedBatch], session: Option<Session>) -> Result<()> {
+    for run in batches.chunk_by(|(a, _), (b, _)| a.id == b.id) {
+        let Some((log, _)) = run.first() else { continue };
+        // Its topic may have been deleted since.
+        if !log.is_deleted() {
+            update.append(log.id, log.topic_id, run.iter().map(|(_, batch)| &**batch))?;
+        }
+    }
+    match session {
+        Some(session) => update.set_session(session),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,212 @@
+//! Group commit: one leader writes, syncs and publishes for all that wait.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use super::Engine;
+use super::log::PartitionLog;
+use super::progress::Turn;
+use super::sequencer::{Callback, Group, GroupNumber};
+use crate::codec::{RecordBatch, encode_append};
+use crate::config::Durability;
+use crate::disk::DiskFile;
+use crate::error::{Error, Result};
+use crate::journal::{AppendError, Frame, Journal};
+use crate::record::RecordMetadata;
+
+/// A batch and the partition it belongs to.
+pub(crate) type LoggedBatch = (Arc<PartitionLog>, Arc<RecordBatch>);
+
+/// What only the leader touches.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    /// `None` in memory.
+    pub(crate) journal: Option<Journal>,
+    pub(crate) frame: Frame,
+}
+
+/// How far the journal is written and synced, in frame sequence numbers: everything below is.
+#[derive(Debug)]
+pub(crate) struct Durable {
+    written: AtomicU64,
+    synced: AtomicU64,
+    /// Held by whoever syncs outside a group commit, so that others wait for that one sync. Innermost but for I/O; no reader
+    /// takes it.
+    turn: Mutex<()>,
+    file: Option<Arc<dyn DiskFile>>,
+}
+
+impl Durable {
+    pub(crate) fn new(sequence: u64, file: Option<Arc<dyn DiskFile>>) -> Self {
+        Self { written: AtomicU64::new(sequence), synced: AtomicU64::new(sequence), turn: Mutex::new(()), file }
+    }
+
+    /// Everything below this sequence number is on the disk.
+    fn synced(&self) -> u64 {
+        self.synced.load(Ordering::Acquire)
+    }
+
+    /// Whether something is acknowledged that a power loss could take.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.synced() < self.written.load(Ordering::Acquire)
+    }
+
+    /// The store has everything below `sequence`, durably.
+    pub(crate) fn raise(&self, sequence: u64) {
+        self.synced.fetch_max(sequence, Ordering::AcqRel);
+    }
+}
+
+thread_local! {
+    /// Whether this thread runs a user's callback: it must not wait for the commit that it is part of.
+    static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the caller is a callback of a send.
+pub(crate) fn in_callback() -> bool {
+    IN_CALLBACK.get()
+}
+
+impl Engine {
+    /// Waits until `group` is committed. Leads if nobody does. `Ok(false)`: the deadline passed.
+    pub(crate) fn wait_for(&self, group: GroupNumber, deadline: Option<Instant>) -> Result<bool> {
+        if in_callback() && !self.progress.is_done(group) {
+            return Err(Error::illegal_state("a callback can't wait for a record: it runs within the commit"));
+        }
+        loop {
+            match self.progress.wait(group, deadline) {
+                Turn::Done(outcome) => return outcome.map(|()| true),
+                Turn::TimedOut => return Ok(false),
+                Turn::Lead => self.lead(),
+            }
+        }
+    }
+
+    /// Commits everything sent so far.
+    pub(crate) fn commit_open_group(&self) -> Result<()> {
+        let group = {
+            let sequencer = self.sequencer.lock();
+            let open = sequencer.group();
+            // An empty group is never committed, but the one before it may be under way.
+            if open.is_empty() { open.number.0.checked_sub(1).map(GroupNumber) } else { Some(open.number) }
+        };
+        match group {
+            None => Ok(()),
+            Some(group) => self.wait_for(group, None).map(drop),
+        }
+    }
+
+    /// Takes the open group through its commit. The caller was given the lead.
+    fn lead(&self) {
+        let _guard = self.health.guard("a group commit");
+        let mut writer = self.writer.lock();
+        let mut group = {
+            let mut sequencer = self.sequencer.lock();
+            if sequencer.group().is_empty() {
+                drop(sequencer);
+                return self.progress.step_down();
+            }
+            sequencer.take_group()
+        };
+        let batches = group.finish();
+        match self.write(&mut writer, &batches) {
+            Ok(()) => {
+                self.publish(&writer, batches, &group);
+                run_callbacks(group.take_callbacks(), &Ok(()));
+                self.progress.finish(group.number, Vec::new());
+            }
+            Err(AppendError::Nothing(error)) => self.fail(group, error.clone(), error),
+            Err(AppendError::Unknown(error)) => {
+                let source = self.health.stop(error);
+                let unknown = Error::DurabilityUnknown { source: Arc::clone(&source) };
+                self.fail(group, unknown, Error::ReopenRequired { source });
+            }
+        }
+    }
+
+    /// Writes the batches as one frame and, in `Sync` mode, makes it durable.
+    fn write(&self, writer: &mut Writer, batches: &[LoggedBatch]) -> Result<(), AppendError> {
+        self.health.check().map_err(AppendError::Nothing)?;
+        let Some(journal) = &mut writer.journal else { return Ok(()) };
+        if let Some(applied) = self.recycled.lock().take() {
+            journal.recycle(&applied);
+        }
+        writer.frame.clear();
+        for (_, batch) in batches {
+            encode_append(writer.frame.payload_mut(), batch);
+        }
+        journal.append(&mut writer.frame, self.durable.synced())?;
+        let end = journal.end().sequence;
+        self.durable.written.store(end, Ordering::Release);
+        if self.options.durability == Durability::Sync {
+            journal.sync().map_err(AppendError::Unknown)?;
+            self.durable.raise(end);
+        }
+        Ok(())
+    }
+
+    /// Makes acknowledged batches visible, and hands them to the next checkpoint.
+    fn publish(&self, writer: &Writer, batches: Vec<LoggedBatch>, group: &Group) {
+        for (log, batch) in &batches {
+            log.publish(Arc::clone(batch));
+        }
+        let end = writer.journal.as_ref().map(Journal::end);
+        let at = group.opened_at.unwrap_or_else(Instant::now);
+        let checkpoint_due = {
+            let mut unapplied = self.unapplied.lock();
+            unapplied.add(batches, end, group.bytes, at);
+            self.checkpoint_due(&unapplied)
+        };
+        let sync_due = self.flush_interval().map(|interval| at + interval);
+        checkpoint_due.into_iter().chain(sync_due).for_each(|due| self.bell.ring_unless_awake_by(due));
+    }
+
+    /// Fails a group of which nothing can be said, or nothing was written, and all that was sent after it.
+    fn fail(&self, mut group: Group, error: Error, later: Error) {
+        let mut open = self.sequencer.lock().rewind(&group);
+        self.buffered.fetch_sub(group.bytes + open.bytes, Ordering::SeqCst);
+        run_callbacks(group.take_callbacks(), &Err(error.clone()));
+        run_callbacks(open.take_callbacks(), &Err(later.clone()));
+        self.progress.finish(open.number, vec![(group.number, error), (open.number, later)]);
+    }
+
+    /// Makes everything acknowledged so far durable.
+    pub(crate) fn sync_journal(&self) -> Result<()> {
+        let target = self.durable.written.load(Ordering::Acquire);
+        if self.durable.synced() >= target {
+            return Ok(());
+        }
+        let Some(file) = &self.durable.file else { return Ok(()) };
+        let _turn = self.durable.turn.lock();
+        if self.durable.synced() >= target {
+            return Ok(());
+        }
+        self.health.check()?;
+        // Whatever was written before this line is covered by the sync.
+        let covered = self.durable.written.load(Ordering::Acquire);
+        if let Err(error) = file.sync() {
+            let source = self.health.stop(Error::io("sync", &self.journal_path, error));
+            return Err(Error::DurabilityUnknown { source });
+        }
+        self.durable.raise(covered);
+        Ok(())
+    }
+}
+
+/// Calls each callback once, in the order of the sends. One that panics harms nobody else (P-14).
+fn run_callbacks(callbacks: Vec<(Callback, RecordMetadata)>, outcome: &Result<()>) {
+    if callbacks.is_empty() {
+        return;
+    }
+    let before = IN_CALLBACK.replace(true);
+    for (callback, metadata) in callbacks {
+        let result = outcome.clone().map(|()| metadata);
+        let _ = catch_unwind(AssertUnwindSafe(|| callback(result)));
+    }
+    IN_CALLBACK.set(before);
+}

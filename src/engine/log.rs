@@ -1,0 +1,154 @@
+//! One partition as its readers see it: where it starts and ends, and its tail.
+//!
+//! The tail holds the acknowledged batches that the store does not have yet. A batch enters it when it is acknowledged
+//! and leaves it after the checkpoint that stored it, so that an offset is always found in one of the two.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::waiting::Waiter;
+use crate::codec::RecordBatch;
+use crate::types::{LogId, Offset, TopicId, TopicName, TopicPartition};
+
+/// A partition's log.
+///
+/// Lock order: `tail` and `waiters` are innermost; neither is held while the other is taken, nor across any I/O.
+#[derive(Debug)]
+pub(crate) struct PartitionLog {
+    pub(crate) id: LogId,
+    pub(crate) topic_id: TopicId,
+    pub(crate) topic: TopicName,
+    pub(crate) name: TopicPartition,
+    /// The smallest readable offset. Never goes back.
+    log_start: AtomicU64,
+    /// The end: the offset behind the last acknowledged record.
+    high_watermark: AtomicU64,
+    /// The topic was deleted; nothing is read or written any more.
+    deleted: AtomicBool,
+    /// Acknowledged batches, oldest first, without holes among them.
+    tail: Mutex<VecDeque<Arc<RecordBatch>>>,
+    /// The consumers that read this partition.
+    waiters: Mutex<Vec<Arc<Waiter>>>,
+}
+
+/// Where the records from an offset on are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// In the tail; they were given out.
+    Tail,
+    /// In the store.
+    Store,
+    /// Nowhere: the offset is the end.
+    End,
+}
+
+impl PartitionLog {
+    pub(crate) fn new(id: LogId, topic_id: TopicId, topic: &TopicName, log_start: Offset, end: Offset) -> Self {
+        Self {
+            id,
+            topic_id,
+            topic: topic.clone(),
+            name: TopicPartition::of(topic, id.partition),
+            log_start: AtomicU64::new(log_start.get()),
+            high_watermark: AtomicU64::new(end.max(log_start).get()),
+            deleted: AtomicBool::new(false),
+            tail: Mutex::new(VecDeque::new()),
+            waiters: Mutex::new(Vec::new()),
+        }
+    }
+
+    pub(crate) fn log_start(&self) -> Offset {
+        Offset::new(self.log_start.load(Ordering::SeqCst))
+    }
+
+    /// The offset that the next acknowledged record will have.
+    pub(crate) fn end(&self) -> Offset {
+        Offset::new(self.high_watermark.load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::SeqCst)
+    }
+
+    /// Makes an acknowledged batch visible, and wakes who waits for it.
+    pub(crate) fn publish(&self, batch: Arc<RecordBatch>) {
+        if self.is_deleted() {
+            return;
+        }
+        let end = batch.header.last_offset.next();
+        {
+            let mut tail = self.tail.lock();
+            tail.push_back(batch);
+            self.high_watermark.store(end.get(), Ordering::SeqCst);
+        }
+        self.notify();
+    }
+
+    /// Forgets the batches that end below `stored`: the store has them.
+    pub(crate) fn drop_tail_below(&self, stored: Offset) {
+        let mut tail = self.tail.lock();
+        while tail.front().is_some_and(|batch| batch.header.last_offset < stored) {
+            tail.pop_front();
+        }
+    }
+
+    /// Gives out the tail's batches from `from` on, until `max_bytes` of records are passed (at least one batch), or
+    /// says where else to look.
+    pub(crate) fn read_tail(&self, from: Offset, max_bytes: usize, out: &mut Vec<Arc<RecordBatch>>) -> Source {
+        let tail = self.tail.lock();
+        if from >= self.end() {
+            return Source::End;
+        }
+        if tail.front().is_none_or(|front| from < front.header.base_offset) {
+            return Source::Store;
+        }
+        let first = tail.partition_point(|batch| batch.header.last_offset < from);
+        let mut bytes = 0;
+        for batch in tail.range(first..) {
+            out.push(Arc::clone(batch));
+            bytes += batch.header.length as usize;
+            if bytes >= max_bytes {
+                break;
+            }
+        }
+        Source::Tail
+    }
+
+    /// Everything in the tail, oldest first.
+    pub(crate) fn tail(&self) -> Vec<Arc<RecordBatch>> {
+        self.tail.lock().iter().cloned().collect()
+    }
+
+    /// Moves the log start forward; `start` lies within the log.
+    pub(crate) fn set_log_start(&self, start: Offset) {
+        self.log_start.fetch_max(start.get(), Ordering::SeqCst);
+        self.notify();
+    }
+
+    /// The topic is gone: its records with it.
+    pub(crate) fn delete(&self) {
+        self.deleted.store(true, Ordering::SeqCst);
+        self.tail.lock().clear();
+        self.notify();
+    }
+
+    pub(crate) fn add_waiter(&self, waiter: &Arc<Waiter>) {
+        self.waiters.lock().push(Arc::clone(waiter));
+    }
+
+    pub(crate) fn remove_waiter(&self, waiter: &Arc<Waiter>) {
+        let mut waiters = self.waiters.lock();
+        if let Some(i) = waiters.iter().position(|other| Arc::ptr_eq(other, waiter)) {
+            waiters.swap_remove(i);
+        }
+    }
+
+    fn notify(&self) {
+        for waiter in self.waiters.lock().iter() {
+            waiter.notify();
+        }
+    }
+}

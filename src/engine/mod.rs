@@ -1,0 +1,167 @@
+//! The engine: from `send` to the journal, the tail, the store, and back to the readers.
+//!
+//! | file | what it is about |
+//! |---|---|
+//! | `open` | opening, recovering and closing the files |
+//! | `sequencer` | offsets and the one total order |
+//! | `send` | taking records in: checks, room |
+//! | `commit` | group commit: one leader writes for all that wait |
+//! | `progress` | what became of each group |
+//! | `log`, `topic` | a partition as its readers see it, with its tail; topics |
+//! | `read` | finding records by offset and by time |
+//! | `cache` | chunks that were read lately, shared by all consumers |
+//! | `checkpoint` | the tail moves into the store |
+//! | `background` | what happens without anybody waiting for it |
+//! | `topics` | creating, changing and deleting topics |
+//! | `waiting` | how a consumer sleeps and wakes |
+//! | `health` | whether the broker may go on writing |
+//!
+//! # Locks
+//!
+//! In this order; a lock further down is never held while one further up is taken.
+//!
+//! 1. `changing_store`: one checkpoint or topic change at a time. Held across the store's commit.
+//! 2. The lead (in `progress`), then `writer`: the journal and its frame. Held across the journal's write and sync.
+//! 3. `sequencer`: offsets and the open group. Never held across I/O.
+//! 4. `unapplied`, `recycled`: what the next checkpoint takes, what the journal may use again.
+//! 5. A partition's `tail`, a consumer's waiter, the bell of the background thread, the state of `progress`.
+//!
+//! A reader takes only the last kind, the sequencer's for looking a topic up, and a snapshot of the store. None of these
+//! is held across a sync.
+
+mod background;
+mod cache;
+mod checkpoint;
+mod commit;
+mod health;
+mod log;
+mod open;
+mod progress;
+mod read;
+mod send;
+mod sequencer;
+mod topic;
+mod topics;
+mod waiting;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+pub(crate) use background::Background;
+pub(crate) use commit::in_callback;
+pub(crate) use log::PartitionLog;
+pub(crate) use open::OpenHow;
+pub(crate) use sequencer::{Callback, GroupNumber, Sequenced};
+pub(crate) use topic::Topic;
+pub(crate) use waiting::Waiter;
+
+use crate::clock::Clock;
+use crate::codec::Mark;
+use crate::config::Durability;
+use crate::error::{Error, Result};
+use crate::store::Store;
+use background::Bell;
+use cache::ChunkCache;
+use checkpoint::Unapplied;
+use commit::{Durable, Writer};
+use health::Health;
+use progress::Progress;
+use sequencer::Sequencer;
+
+/// The options of a broker, checked.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    pub(crate) durability: Durability,
+    pub(crate) cache_size: usize,
+    pub(crate) buffer_memory: usize,
+    pub(crate) checkpoint_bytes: usize,
+    pub(crate) checkpoint_interval: Duration,
+    pub(crate) max_block: Duration,
+    pub(crate) linger: Duration,
+    /// Partitions of a topic that is created by sending to it; `None`: such a send fails.
+    pub(crate) auto_create_topics: Option<u32>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// Everything behind a broker's handles.
+pub(crate) struct Engine {
+    pub(crate) options: Options,
+    /// The store's path; `:memory:` in memory.
+    path: PathBuf,
+    journal_path: PathBuf,
+    health: Health,
+    sequencer: Mutex<Sequencer>,
+    writer: Mutex<Writer>,
+    progress: Progress,
+    durable: Durable,
+    unapplied: Mutex<Unapplied>,
+    /// How far the store came in the journal since the leader last looked.
+    recycled: Mutex<Option<Mark>>,
+    pub(crate) store: Store,
+    /// Innermost; never held across I/O.
+    cache: Mutex<ChunkCache>,
+    changing_store: Mutex<()>,
+    /// Bytes of `buffer_memory` in use: sent and not yet in the store.
+    buffered: AtomicUsize,
+    /// The last checkpoint found the disk full.
+    storage_full: AtomicBool,
+    probed_at: Mutex<Option<Instant>>,
+    /// When the background last synced in `Buffered` mode.
+    synced_at: Mutex<Instant>,
+    bell: Bell,
+    /// All consumers: they look again when a topic comes or the broker closes.
+    watchers: Mutex<Vec<Weak<Waiter>>>,
+    closed: AtomicBool,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Fails when the broker is closed.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::SeqCst) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Fails when the caller may not change anything: the broker is closed or stopped by a failure, or the caller is a
+    /// callback, which runs within a commit and would wait for itself.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        self.check_open()?;
+        self.health.check()?;
+        if in_callback() {
+            return Err(Error::illegal_state("a callback of a send can't do this: do it in another thread"));
+        }
+        Ok(())
+    }
+
+    /// Whether a group is done, well or badly.
+    pub(crate) fn is_done(&self, group: GroupNumber) -> bool {
+        self.progress.is_done(group)
+    }
+
+    /// Registers a consumer, to be woken when topics change or the broker closes.
+    pub(crate) fn watch(&self, waiter: &Arc<Waiter>) {
+        let mut watchers = self.watchers.lock();
+        watchers.retain(|watcher| watcher.strong_count() > 0);
+        watchers.push(Arc::downgrade(waiter));
+    }
+
+    /// Wakes every sleeping consumer.
+    fn wake_watchers(&self) {
+        for watcher in self.watchers.lock().iter().filter_map(Weak::upgrade) {
+            watcher.notify();
+        }
+    }
+}

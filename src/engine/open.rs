@@ -1,0 +1,303 @@
+//! Opening, recovering and closing.
+//!
+//! Between sessions the store holds everything and the journal is gone; its session row says `Closed`. Opening goes:
+//!
+//! 1. Is there no store, create one: take the lock on the journal's file, make the store under another name, rename it into
+//!    place, sync the directory. A crash before the rename leaves files that the next opener recognises and replaces.
+//! 2. Is there a journal, the last session may have ended badly: sync both files and drop what memory caches of them, so
+//!    that only what is on the disk is believed.
+//! 3. Open the store: this takes its lock. Nothing of the journal was read or written before.
+//! 4. Does the session row say `Open`, recover: replay the journal's frames from the row's mark on, and bring them into the
+//!    store together with a row that says `Closed`. **That commit is the commit point of recovery**; nobody has read a
+//!    record before it. A crash before it repeats the recovery; after it, the journal is not needed any more.
+//! 5. Start a session: create the journal anew under a salt never used before, then commit the row `Open` with its first
+//!    mark. **That commit is the commit point of the session**; no record is acknowledged before it.
+//!
+//! Closing runs a last checkpoint whose row says `Closed`, closes the store and removes the journal.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use super::background::Bell;
+use super::cache::ChunkCache;
+use super::checkpoint::Unapplied;
+use super::commit::{Durable, Writer};
+use super::health::Health;
+use super::progress::Progress;
+use super::sequencer::Sequencer;
+use super::topic::Topic;
+use super::topics::random_u128;
+use super::{Engine, Options};
+use crate::codec::{Entry, Mark, RecordBatch, decode_entries};
+use crate::disk::{Disk, OpenMode};
+use crate::error::{Error, Result};
+use crate::journal::{self, Frame, Journal};
+use crate::store::{Catalogue, Purpose, Session, Store, StoreOptions, TopicRow};
+use crate::types::{LogId, Offset, StoreId, TopicId, TopicNumber};
+
+/// What to do about a file that exists, or does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum OpenHow {
+    /// Open it, or create it.
+    #[default]
+    OpenOrCreate,
+    /// It must not exist.
+    CreateNew,
+    /// It must exist.
+    OpenExisting,
+}
+
+/// Room in the journal for more than `buffer_memory` lets in: the last frame's padding.
+const JOURNAL_SLACK: usize = 64 << 10;
+
+impl Engine {
+    /// Opens the store at `path`, as the module says.
+    pub(crate) fn open(disk: Arc<dyn Disk>, path: &Path, how: OpenHow, options: Options) -> Result<Self> {
+        let files = Files { journal: beside(path, "-journal"), store: path.to_owned(), disk };
+        files.ensure_store(how, &options)?;
+        files.distrust_cache()?;
+        let store = Store::open(&files.disk, path, options.store_options())?;
+        let mut catalogue = store.load()?;
+        let sequence = match catalogue.session {
+            Session::Closed { sequence } => sequence,
+            Session::Open(mark) => {
+                let sequence = recover(&files, &store, &catalogue, &mark)?;
+                catalogue = store.load()?;
+                sequence
+            }
+        };
+        let journal = start_session(&files, &store, catalogue.id, sequence, &options)?;
+        Engine::assemble(files.store, files.journal, store, &catalogue, Some(journal), options)
+    }
+
+    /// A broker that keeps everything in memory.
+    pub(crate) fn in_memory(options: Options) -> Result<Self> {
+        let store = Store::in_memory(StoreId(random_u128()?), options.store_options())?;
+        let catalogue = store.load()?;
+        let path = PathBuf::from(":memory:");
+        Engine::assemble(path.clone(), path, store, &catalogue, None, options)
+    }
+
+    fn assemble(
+        path: PathBuf,
+        journal_path: PathBuf,
+        store: Store,
+        catalogue: &Catalogue,
+        journal: Option<Journal>,
+        options: Options,
+    ) -> Result<Self> {
+        let bounds: HashMap<LogId, (Offset, Offset)> =
+            catalogue.partitions.iter().map(|(id, row)| (*id, (row.log_start, row.end))).collect();
+        let bounds = |id| bounds.get(&id).copied().unwrap_or_default();
+        let topics = catalogue.topics.iter().map(|row| Topic::load(row, bounds).map(Arc::new));
+        let topics = topics.collect::<Result<Vec<_>>>()?;
+        #[expect(clippy::cast_possible_truncation, reason = "64 of the 128 random bits are enough")]
+        let random = random_u128()? as u64;
+        let sequence = journal.as_ref().map_or(0, |journal| journal.end().sequence);
+        Ok(Self {
+            path,
+            journal_path,
+            health: Health::default(),
+            sequencer: Mutex::new(Sequencer::new(topics, catalogue.next_topic, random)),
+            durable: Durable::new(sequence, journal.as_ref().map(Journal::file)),
+            writer: Mutex::new(Writer { journal, frame: Frame::new() }),
+            progress: Progress::default(),
+            unapplied: Mutex::new(Unapplied::default()),
+            recycled: Mutex::new(None),
+            store,
+            cache: Mutex::new(ChunkCache::new(options.chunk_cache_size())),
+            changing_store: Mutex::new(()),
+            buffered: AtomicUsize::new(0),
+            storage_full: AtomicBool::new(false),
+            probed_at: Mutex::new(None),
+            synced_at: Mutex::new(Instant::now()),
+            bell: Bell::new(),
+            watchers: Mutex::new(Vec::new()),
+            closed: AtomicBool::new(false),
+            options,
+        })
+    }
+
+    /// Commits what was sent, moves everything into the store and closes the files. Later calls do nothing.
+    pub(crate) fn close(&self, disk: &dyn Disk, stop_background: impl FnOnce()) -> Result<()> {
+        if std::mem::replace(&mut self.sequencer.lock().closed, true) {
+            return Ok(());
+        }
+        let committed = self.commit_open_group();
+        self.closed.store(true, Ordering::SeqCst);
+        self.wake_watchers();
+        stop_background();
+        let in_store = committed.and_then(|()| self.checkpoint_and_close_session());
+        // Whatever went wrong, the files are let go of; what is not in the store is in the journal.
+        let closed = self.store.close();
+        let journal = self.writer.lock().journal.take();
+        in_store.and(closed)?;
+        match journal {
+            None => Ok(()),
+            Some(journal) => {
+                drop(journal);
+                // The store does not need it any more; if it can't be removed, the next opener replaces it.
+                let _ = disk.remove(&self.journal_path);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Options {
+    /// Half of the cache holds the store's pages, the other half decoded chunks.
+    fn store_options(&self) -> StoreOptions {
+        StoreOptions { cache_size: self.cache_size / 2 }
+    }
+
+    fn chunk_cache_size(&self) -> usize {
+        self.cache_size / 2
+    }
+
+    fn journal_capacity(&self) -> u64 {
+        (self.buffer_memory.saturating_add(JOURNAL_SLACK) as u64).next_multiple_of(4096)
+    }
+}
+
+/// The files of a broker, and where they live.
+#[derive(Debug)]
+struct Files {
+    disk: Arc<dyn Disk>,
+    store: PathBuf,
+    journal: PathBuf,
+}
+
+impl Files {
+    /// Step 1: makes sure that there is a store.
+    fn ensure_store(&self, how: OpenHow, options: &Options) -> Result<()> {
+        let exists = self.exists(&self.store)?;
+        match how {
+            OpenHow::CreateNew if exists => return Err(Error::AlreadyExists { path: self.store.clone() }),
+            OpenHow::OpenExisting if !exists => return Err(Error::NotFound { path: self.store.clone() }),
+            _ if exists => return Ok(()),
+            _ => {}
+        }
+        let io = |operation| move |error| Error::io(operation, &self.journal, error);
+        let lock = self.disk.open(&self.journal, OpenMode::OrCreate).map_err(io("create"))?;
+        if !lock.try_lock().map_err(io("lock"))? {
+            return Err(Error::AlreadyOpen { path: self.store.clone() });
+        }
+        // Another creator may have come and gone between the first look and the lock.
+        if self.exists(&self.store)? {
+            return match how {
+                OpenHow::CreateNew => Err(Error::AlreadyExists { path: self.store.clone() }),
+                _ => Ok(()),
+            };
+        }
+        if journal::holds_frames(&self.disk, &self.journal)? {
+            return Err(Error::StoreMissing { path: self.store.clone(), journal: self.journal.clone() });
+        }
+        Store::create(&self.disk, &self.store, StoreId(random_u128()?), options.store_options())
+    }
+
+    /// Step 2: after a failed sync, memory may show what the disk does not have. Only the disk counts.
+    fn distrust_cache(&self) -> Result<()> {
+        if !self.exists(&self.journal)? {
+            return Ok(());
+        }
+        for path in [&self.store, &self.journal] {
+            let file = self.disk.open(path, OpenMode::Existing).map_err(|error| Error::io("open", path, error))?;
+            file.sync().map_err(|error| Error::io("sync", path, error))?;
+            file.drop_cache();
+        }
+        Ok(())
+    }
+
+    fn exists(&self, path: &Path) -> Result<bool> {
+        self.disk.exists(path).map_err(|error| Error::io("look for", path, error))
+    }
+}
+
+/// Step 4: brings the journal's frames into the store. Gives the sequence number of the next frame.
+fn recover(files: &Files, store: &Store, catalogue: &Catalogue, from: &Mark) -> Result<u64> {
+    let mut replay = Replay::new(catalogue, &files.journal);
+    let replayed = journal::replay(&files.disk, &files.journal, catalogue.id, from, &mut |payload| replay.apply(payload))?;
+    let sequence = replayed.end.sequence;
+    store.update(Purpose::Free, |update| {
+        for (id, topic_id, batches) in &replay.partitions() {
+            update.append(*id, *topic_id, batches.iter().copied())?;
+        }
+        update.set_session(Session::Closed { sequence })
+    })?;
+    Ok(sequence)
+}
+
+/// The batches of the replayed frames, by partition.
+#[derive(Debug)]
+struct Replay<'a> {
+    topics: HashMap<TopicNumber, &'a TopicRow>,
+    next_topic: TopicNumber,
+    journal: &'a Path,
+    ends: HashMap<LogId, Offset>,
+    batches: HashMap<LogId, Vec<RecordBatch>>,
+}
+
+impl<'a> Replay<'a> {
+    fn new(catalogue: &'a Catalogue, journal: &'a Path) -> Self {
+        let ends = catalogue.partitions.iter().map(|(id, row)| (*id, row.end)).collect();
+        let topics = catalogue.topics.iter().map(|topic| (topic.number, topic)).collect();
+        Self { topics, next_topic: catalogue.next_topic, journal, ends, batches: HashMap::new() }
+    }
+
+    fn apply(&mut self, payload: &[u8]) -> Result<()> {
+        let damaged = |reason: &str| Error::corrupt(format!("a frame of {}", self.journal.display()), reason);
+        let entries = decode_entries(payload).map_err(|error| damaged(error.0))?;
+        for Entry::Append(batch) in entries {
+            let id = batch.header.log;
+            if !self.topics.contains_key(&id.topic) {
+                // Numbers are never used again: a topic below the next one existed and was deleted after this append.
+                if id.topic < self.next_topic {
+                    continue;
+                }
+                return Err(damaged(&format!("it appends to {id}, which never existed")));
+            }
+            let end = self.ends.entry(id).or_default();
+            if batch.header.base_offset != *end {
+                let base = batch.header.base_offset;
+                return Err(damaged(&format!("it appends at offset {base} of {id}, which ends at {end}")));
+            }
+            *end = batch.header.last_offset.next();
+            self.batches.entry(id).or_default().push(batch);
+        }
+        Ok(())
+    }
+
+    /// Sorted, so that the store is written in order.
+    fn partitions(&self) -> Vec<(LogId, TopicId, Vec<&RecordBatch>)> {
+        let mut sorted = Vec::new();
+        for (id, batches) in &self.batches {
+            if let Some(topic) = self.topics.get(&id.topic) {
+                sorted.push((*id, topic.id, batches.iter().collect()));
+            }
+        }
+        sorted.sort_by_key(|(id, _, _)| *id);
+        sorted
+    }
+}
+
+/// Step 5: a new journal, then the session row.
+fn start_session(files: &Files, store: &Store, id: StoreId, sequence: u64, options: &Options) -> Result<Journal> {
+    #[expect(clippy::cast_possible_truncation, reason = "64 of the 128 random bits are enough")]
+    let salt = random_u128()? as u64;
+    let mark = Mark { salt, sequence, position: 0, chain: 0 };
+    let journal = Journal::create(&files.disk, &files.journal, id, options.journal_capacity(), mark)?;
+    store.update(Purpose::Free, |update| update.set_session(Session::Open(mark)))?;
+    Ok(journal)
+}
+
+/// `app.brooklet` and `-journal` make `app.brooklet-journal`.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}

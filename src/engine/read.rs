@@ -1,0 +1,109 @@
+//! Finding records: by offset and by time, in the tail or in the store.
+
+use std::sync::Arc;
+
+use super::Engine;
+use super::log::{PartitionLog, Source};
+use crate::codec::RecordBatch;
+use crate::error::{Error, Result};
+use crate::types::{Offset, OffsetAndTimestamp, OffsetSpec};
+
+impl Engine {
+    /// Gives out batches from `from` on, until `max_bytes` are passed; at least one if there is one. Nothing when `from` is
+    /// the end or the topic is gone.
+    pub(crate) fn read(
+        &self,
+        log: &PartitionLog,
+        from: Offset,
+        max_bytes: usize,
+        out: &mut Vec<Arc<RecordBatch>>,
+    ) -> Result<()> {
+        if log.is_deleted() || log.read_tail(from, max_bytes, out) != Source::Store {
+            return Ok(());
+        }
+        if self.cache.lock().read(log.id, from, max_bytes, out) {
+            return Ok(());
+        }
+        let read = self.store.read(log.id, log.topic_id, from, max_bytes, out);
+        // A topic that goes while it is read takes its chunks with it.
+        if log.is_deleted() {
+            out.clear();
+            return Ok(());
+        }
+        read.map_err(|error| name_place(log, from, error))?;
+        self.cache.lock().insert(log.id, out);
+        Ok(())
+    }
+
+    /// The offset that is meant, and its record's timestamp where the record had to be found; `None` when no record fits
+    ///
+    pub(crate) fn offset_of(&self, log: &PartitionLog, spec: OffsetSpec) -> Result<(Option<Offset>, Option<i64>)> {
+        let found = match spec {
+            OffsetSpec::Earliest => return Ok((Some(log.log_start()), None)),
+            OffsetSpec::Latest => return Ok((Some(log.end()), None)),
+            OffsetSpec::Offset(offset) => {
+                let offset = Offset::new(offset);
+                if offset < log.log_start() || offset > log.end() {
+                    return Err(Error::OffsetOutOfRange { positions: vec![(log.name.clone(), offset)] });
+                }
+                return Ok((Some(offset), None));
+            }
+            OffsetSpec::Timestamp(timestamp) => self.find_timestamp(log, timestamp)?,
+            OffsetSpec::MaxTimestamp => self.max_timestamp(log)?,
+        };
+        Ok((found.map(|found| found.offset), found.map(|found| found.timestamp)))
+    }
+
+    /// The first record at or behind the log start whose timestamp is at least `timestamp`.
+    pub(crate) fn find_timestamp(&self, log: &PartitionLog, timestamp: i64) -> Result<Option<OffsetAndTimestamp>> {
+        if timestamp < 0 {
+            return Err(Error::illegal_argument(format!("timestamp {timestamp} is negative: give milliseconds since 1970")));
+        }
+        // The tail is taken first: what leaves it meanwhile is found in the store.
+        let tail = log.tail();
+        let start = log.log_start();
+        let stored = self.store.find_timestamp(log.id, log.topic_id, start, timestamp);
+        if let Some(found) = stored.map_err(|error| name_place(log, start, error))? {
+            return Ok(Some(found));
+        }
+        let in_batch = |batch: &Arc<RecordBatch>| {
+            if batch.header.max_timestamp < timestamp {
+                return None;
+            }
+            batch.find_record(start, |other| other >= timestamp)
+        };
+        let found = tail.iter().find_map(in_batch);
+        Ok(found.map(|(offset, timestamp)| OffsetAndTimestamp { offset, timestamp }))
+    }
+
+    /// The first record that carries the largest timestamp.
+    fn max_timestamp(&self, log: &PartitionLog) -> Result<Option<OffsetAndTimestamp>> {
+        let tail = log.tail();
+        let start = log.log_start();
+        let stored = self.store.max_timestamp(log.id, log.topic_id, start);
+        let mut best = stored.map_err(|error| name_place(log, start, error))?;
+        for batch in &tail {
+            let largest_from_start =
+                if batch.header.base_offset >= start { batch.header.max_timestamp } else { i64::MAX };
+            if best.is_some_and(|best| best.timestamp >= largest_from_start) {
+                continue;
+            }
+            for record in batch.find(start).into_iter().flat_map(|place| batch.walk(place)) {
+                if best.is_none_or(|best| record.timestamp > best.timestamp) {
+                    best = Some(OffsetAndTimestamp { offset: record.offset, timestamp: record.timestamp });
+                }
+            }
+        }
+        Ok(best)
+    }
+}
+
+/// The store knows numbers; a reader knows names.
+fn name_place(log: &PartitionLog, from: Offset, error: Error) -> Error {
+    match error {
+        Error::Corrupt { place, reason } => {
+            Error::Corrupt { place: format!("partition {}, read from offset {from}: {place}", log.name), reason }
+        }
+        other => other,
+    }
+}

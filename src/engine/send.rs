@@ -1,0 +1,168 @@
+//! Taking records in: checks, room, offset.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::Engine;
+use super::commit::in_callback;
+use super::sequencer::{Callback, SendContext, Sequenced, Sequencer};
+use crate::config::TopicConfig;
+use crate::error::{Error, Result};
+use crate::partitioner::Partitioner;
+use crate::record::ProducerRecord;
+use crate::types::TopicName;
+
+/// While the disk is full, at most one send in this time tries whether it still is.
+const FULL_DISK_RETRY: Duration = Duration::from_millis(500);
+
+impl Engine {
+    /// Puts a record into the open group. Waits for room, at most `max_block`.
+    pub(crate) fn send(
+        &self,
+        record: &ProducerRecord<'_>,
+        partitioner: &dyn Partitioner,
+        callback: Option<Callback>,
+    ) -> Result<Sequenced> {
+        let mut deadline = None;
+        loop {
+            self.probe_full_disk()?;
+            let now_ms = self.options.clock.now_ms();
+            let mut sequencer = self.sequencer.lock();
+            self.check_may_send(&sequencer)?;
+            let plan = match sequencer.plan(record, SendContext { partitioner, now_ms, index: 0 }) {
+                Ok(plan) => plan,
+                Err(error) => {
+                    drop(sequencer);
+                    self.auto_create(&record.topic, error)?;
+                    continue;
+                }
+            };
+            if self.reserve(plan.bytes)? {
+                let sequenced = sequencer.push(record, plan, callback)?;
+                let due = self.open_group_due(&sequencer);
+                drop(sequencer);
+                due.into_iter().for_each(|due| self.bell.ring_unless_awake_by(due));
+                return Ok(sequenced);
+            }
+            drop(sequencer);
+            self.make_room(plan.bytes, *deadline.get_or_insert_with(|| self.block_deadline()))?;
+        }
+    }
+
+    /// Puts records into the open group, all or none, and in one group. An error names the first bad one by its index.
+    pub(crate) fn send_all(
+        &self,
+        records: &[ProducerRecord<'_>],
+        partitioner: &dyn Partitioner,
+    ) -> Result<Vec<Sequenced>> {
+        let mut deadline = None;
+        loop {
+            self.probe_full_disk()?;
+            let now_ms = self.options.clock.now_ms();
+            let mut sequencer = self.sequencer.lock();
+            self.check_may_send(&sequencer)?;
+            let plans: Result<Vec<_>, _> = records
+                .iter()
+                .enumerate()
+                .map(|(index, record)| {
+                    let planned = sequencer.plan(record, SendContext { partitioner, now_ms, index });
+                    planned.map_err(|error| (record, error))
+                })
+                .collect();
+            let plans = match plans {
+                Ok(plans) => plans,
+                Err((record, error)) => {
+                    drop(sequencer);
+                    self.auto_create(&record.topic, error)?;
+                    continue;
+                }
+            };
+            let bytes = plans.iter().map(|plan| plan.bytes).sum();
+            if self.reserve(bytes)? {
+                let pushed = records.iter().zip(plans).map(|(record, plan)| sequencer.push(record, plan, None));
+                let sequenced = pushed.collect::<Result<Vec<_>>>()?;
+                let due = self.open_group_due(&sequencer);
+                drop(sequencer);
+                due.into_iter().for_each(|due| self.bell.ring_unless_awake_by(due));
+                return Ok(sequenced);
+            }
+            drop(sequencer);
+            self.make_room(bytes, *deadline.get_or_insert_with(|| self.block_deadline()))?;
+        }
+    }
+
+    fn check_may_send(&self, sequencer: &Sequencer) -> Result<()> {
+        if sequencer.closed { Err(Error::Closed) } else { self.health.check() }
+    }
+
+    /// Creates the topic of a send that failed for want of it, if the broker was told to.
+    fn auto_create(&self, topic: &str, error: Error) -> Result<()> {
+        match (self.options.auto_create_topics, &error) {
+            (Some(partitions), Error::UnknownTopicOrPartition { partition: None, .. }) => {
+                let name = TopicName::new(topic)?;
+                match self.create_topic(&name, partitions, TopicConfig::default()) {
+                    Ok(_) | Err(Error::TopicAlreadyExists { .. }) => Ok(()),
+                    Err(error) => Err(error),
+                }
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// When the background thread has to commit the open group.
+    fn open_group_due(&self, sequencer: &Sequencer) -> Option<Instant> {
+        let group = sequencer.group();
+        self.group_due_at(group.opened_at?, group.bytes)
+    }
+
+    /// Takes `bytes` of `buffer_memory`; `false` when they are not free. The sequencer is locked, so that nobody else
+    /// takes them meanwhile.
+    fn reserve(&self, bytes: usize) -> Result<bool> {
+        let limit = self.options.buffer_memory;
+        if bytes > limit {
+            return Err(Error::RecordTooLarge { size: bytes, limit, limit_name: "buffer_memory" });
+        }
+        if !self.has_room(bytes) {
+            return Ok(false);
+        }
+        self.buffered.fetch_add(bytes, Ordering::SeqCst);
+        Ok(true)
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        self.buffered.load(Ordering::SeqCst) + bytes <= self.options.buffer_memory
+    }
+
+    /// Commits what is open and moves it into the store, so that it takes no memory; fails when that is not enough by
+    /// the deadline (P-10).
+    fn make_room(&self, bytes: usize, deadline: Instant) -> Result<()> {
+        if in_callback() || Instant::now() >= deadline {
+            return Err(Error::BufferExhausted { buffer_memory: self.options.buffer_memory });
+        }
+        self.commit_open_group()?;
+        if self.has_room(bytes) { Ok(()) } else { self.checkpoint_until(deadline) }
+    }
+
+    fn block_deadline(&self) -> Instant {
+        let now = Instant::now();
+        // A deadline beyond what the clock can say is as good as none.
+        now.checked_add(self.options.max_block).unwrap_or(now + Duration::from_secs(u32::MAX.into()))
+    }
+
+    /// On a full disk, finds out whether there is room again; nothing is queued while there is none.
+    fn probe_full_disk(&self) -> Result<()> {
+        if !self.storage_full.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        let full = || Err(Error::StorageFull { path: self.path.clone() });
+        {
+            let mut probed_at = self.probed_at.lock();
+            let now = Instant::now();
+            if probed_at.is_some_and(|at| now < at + FULL_DISK_RETRY) {
+                return full();
+            }
+            *probed_at = Some(now);
+        }
+        self.checkpoint()
+    }
+}

@@ -1,0 +1,346 @@
+//! Where every record gets its offset and its place in the one total order.
+//!
+//! `send` encodes a record into the open batch of its partition; all open batches together are the open group. Whoever
+//! commits takes the whole group and leaves an empty one behind. A group becomes one journal frame, so it is
+//! acknowledged, lost or kept as one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::log::PartitionLog;
+use super::topic::Topic;
+use crate::codec::{BatchBuilder, RawHeader, RecordBatch, RecordParts, append_entry_len, encoded_len};
+use crate::error::{Error, Result};
+use crate::partitioner::{Partitioner, StickyPartition};
+use crate::record::{ProducerRecord, RecordMetadata};
+use crate::types::{Offset, TimestampType, TopicName, TopicNumber};
+
+/// What a frame costs beside its entries: header and padding, rounded up.
+const FRAME_OVERHEAD: usize = 64;
+
+/// Called once with what became of a record.
+pub(crate) type Callback = Box<dyn FnOnce(Result<RecordMetadata>) + Send>;
+
+/// The number of a group: counted up from 0 since the broker was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct GroupNumber(pub(crate) u64);
+
+impl GroupNumber {
+    pub(crate) fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// The topics as producers see them, and the open group.
+#[derive(Debug)]
+pub(crate) struct Sequencer {
+    topics: HashMap<TopicName, TopicSlot>,
+    next_topic: TopicNumber,
+    group: Group,
+    /// The state of a small generator for sticky partitions.
+    random: u64,
+    /// No more sends: the broker is closing.
+    pub(crate) closed: bool,
+}
+
+/// A topic, and where each of its partitions stands.
+#[derive(Debug)]
+struct TopicSlot {
+    topic: Arc<Topic>,
+    partitions: Vec<PartitionSlot>,
+    sticky: StickyPartition,
+}
+
+#[derive(Debug)]
+struct PartitionSlot {
+    log: Arc<PartitionLog>,
+    /// The offset of the next record sent; runs ahead of the log's end by what is not acknowledged yet.
+    next_offset: Offset,
+    /// Its batch in the open group: valid while the group has this number.
+    open: Option<(GroupNumber, usize)>,
+}
+
+/// Records that will be acknowledged together.
+pub(crate) struct Group {
+    pub(crate) number: GroupNumber,
+    batches: Vec<(Arc<PartitionLog>, BatchBuilder)>,
+    callbacks: Vec<(Callback, RecordMetadata)>,
+    /// What its frame takes in the journal, at most.
+    pub(crate) bytes: usize,
+    /// When its first record came; `None` while it is empty.
+    pub(crate) opened_at: Option<Instant>,
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Group").field("number", &self.number).field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+/// What a record needs to be told where to go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SendContext<'a> {
+    pub(crate) partitioner: &'a dyn Partitioner,
+    pub(crate) now_ms: i64,
+    /// The index of the record within the call, for errors.
+    pub(crate) index: usize,
+}
+
+/// A record that passed every check, and where it will go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    partition: u32,
+    timestamp: i64,
+    timestamp_type: TimestampType,
+    /// What it takes in the journal, at most.
+    pub(crate) bytes: usize,
+}
+
+/// A record that is in the open group.
+#[derive(Debug)]
+pub(crate) struct Sequenced {
+    pub(crate) group: GroupNumber,
+    pub(crate) metadata: RecordMetadata,
+}
+
+impl Sequencer {
+    pub(crate) fn new(topics: Vec<Arc<Topic>>, next_topic: TopicNumber, random: u64) -> Self {
+        let mut sequencer =
+            Self { topics: HashMap::new(), next_topic, group: Group::new(GroupNumber(0)), random, closed: false };
+        topics.into_iter().for_each(|topic| sequencer.put_topic(topic));
+        sequencer
+    }
+
+    /// Checks a record against its topic and chooses its partition. Nothing is queued.
+    pub(crate) fn plan(&mut self, record: &ProducerRecord<'_>, context: SendContext<'_>) -> Result<Plan> {
+        let random = &mut self.random;
+        let Some(slot) = self.topics.get_mut(&*record.topic) else {
+            return Err(match TopicName::new(&record.topic) {
+                Ok(name) => Error::unknown_topic(name.as_str()),
+                Err(invalid) => invalid,
+            });
+        };
+        let config = &slot.topic.config;
+        let (size, limit) = (record.size(), config.max_record_size());
+        if size > limit {
+            return Err(Error::RecordTooLarge { size, limit, limit_name: "max.message.bytes" });
+        }
+        let timestamp_type = config.record_timestamp_type();
+        let timestamp = match (timestamp_type, record.timestamp) {
+            (TimestampType::LogAppendTime, _) | (_, None) => context.now_ms,
+            (TimestampType::CreateTime, Some(timestamp)) => {
+                check_timestamp(&slot.topic, timestamp, &context)?;
+                timestamp
+            }
+        };
+        let partition = slot.choose_partition(record, size, context.partitioner, || next_random(random))?;
+        let bytes = encoded_len(&parts(record)) + slot.cost_of_opening(partition, self.group.number);
+        Ok(Plan { partition, timestamp, timestamp_type, bytes })
+    }
+
+    /// Puts a planned record into the open group. `plan` was made under the same lock, so the topic is still there.
+    pub(crate) fn push(
+        &mut self,
+        record: &ProducerRecord<'_>,
+        plan: Plan,
+        callback: Option<Callback>,
+    ) -> Result<Sequenced> {
+        let slot = self.topics.get_mut(&*record.topic).ok_or_else(|| Error::unknown_topic(&record.topic))?;
+        let topic = &slot.topic;
+        let partition = slot
+            .partitions
+            .get_mut(plan.partition as usize)
+            .ok_or_else(|| Error::unknown_partition(topic.name.as_str(), plan.partition))?;
+        let group = &mut self.group;
+        let offset = partition.next_offset;
+        group.batch_for(partition, plan.timestamp_type, plan.bytes).push(plan.timestamp, &parts(record));
+        partition.next_offset = offset.next();
+        group.bytes += plan.bytes;
+        group.opened_at.get_or_insert_with(Instant::now);
+        let metadata = RecordMetadata {
+            topic: topic.name.clone(),
+            partition: plan.partition,
+            offset,
+            timestamp: plan.timestamp,
+            timestamp_type: plan.timestamp_type,
+            key_size: record.key.as_ref().map(|key| key.as_bytes().len()),
+            value_size: record.value.as_ref().map(|value| value.as_bytes().len()),
+        };
+        if let Some(callback) = callback {
+            group.callbacks.push((callback, metadata.clone()));
+        }
+        Ok(Sequenced { group: group.number, metadata })
+    }
+
+    /// The group that takes records now.
+    pub(crate) fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// Takes the open group and opens the next one.
+    pub(crate) fn take_group(&mut self) -> Group {
+        let next = Group::new(self.group.number.next());
+        std::mem::replace(&mut self.group, next)
+    }
+
+    /// Gives the offsets back that a group had taken, as nothing of it was written. Every later record must fail with it,
+    /// so the open group is taken too.
+    pub(crate) fn rewind(&mut self, failed: &Group) -> Group {
+        let open = self.take_group();
+        for (log, _) in failed.batches.iter().chain(&open.batches) {
+            if let Some(partition) =
+                self.topics.get_mut(&log.topic).and_then(|slot| slot.partitions.get_mut(log.id.partition as usize))
+                && Arc::ptr_eq(&partition.log, log)
+            {
+                partition.next_offset = log.end();
+            }
+        }
+        open
+    }
+
+    pub(crate) fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
+        self.topics.get(name).map(|slot| &slot.topic)
+    }
+
+    /// All topics, sorted by name.
+    pub(crate) fn topics(&self) -> Vec<Arc<Topic>> {
+        let mut topics: Vec<_> = self.topics.values().map(|slot| Arc::clone(&slot.topic)).collect();
+        topics.sort_by(|a, b| a.name.cmp(&b.name));
+        topics
+    }
+
+    pub(crate) fn next_topic(&self) -> TopicNumber {
+        self.next_topic
+    }
+
+    /// Adds a topic, or replaces it by a version with another configuration or more partitions.
+    pub(crate) fn put_topic(&mut self, topic: Arc<Topic>) {
+        self.next_topic = self.next_topic.max(TopicNumber(topic.number.0.saturating_add(1)));
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        let mut old = self.topics.remove(&topic.name).map(|slot| slot.partitions.into_iter());
+        for log in &topic.partitions {
+            let kept = old.as_mut().and_then(Iterator::next);
+            partitions.push(kept.unwrap_or_else(|| PartitionSlot {
+                log: Arc::clone(log),
+                next_offset: log.end(),
+                open: None,
+            }));
+        }
+        self.topics.insert(topic.name.clone(), TopicSlot { topic, partitions, sticky: StickyPartition::default() });
+    }
+
+    /// Takes a topic out: sends to it fail from now on.
+    pub(crate) fn remove_topic(&mut self, name: &TopicName) {
+        self.topics.remove(name);
+    }
+}
+
+impl TopicSlot {
+    /// P-2: explicit partition, then the partitioner, then the sticky choice.
+    fn choose_partition(
+        &mut self,
+        record: &ProducerRecord<'_>,
+        size: usize,
+        partitioner: &dyn Partitioner,
+        random: impl FnOnce() -> u64,
+    ) -> Result<u32> {
+        let name = self.topic.name.as_str();
+        let count = u32::try_from(self.partitions.len()).unwrap_or(u32::MAX);
+        if let Some(partition) = record.partition {
+            let known = partition < count;
+            return if known { Ok(partition) } else { Err(Error::unknown_partition(name, partition)) };
+        }
+        let key = record.key.as_ref().map(|key| key.as_bytes());
+        let value = record.value.as_ref().map(|value| value.as_bytes());
+        match partitioner.partition(name, key, value, count) {
+            None => Ok(self.sticky.choose(size, count, random)),
+            Some(partition) if partition < count => Ok(partition),
+            Some(partition) => Err(Error::illegal_argument(format!(
+                "the partitioner chose partition {partition} of topic `{name}`, which has {count}"
+            ))),
+        }
+    }
+
+    /// What the journal takes for a batch that is not open yet.
+    fn cost_of_opening(&self, partition: u32, group: GroupNumber) -> usize {
+        let open = self.partitions.get(partition as usize).and_then(|slot| slot.open);
+        if open.is_some_and(|(number, _)| number == group) { 0 } else { append_entry_len(0) + FRAME_OVERHEAD }
+    }
+}
+
+impl Group {
+    fn new(number: GroupNumber) -> Self {
+        Self { number, batches: Vec::new(), callbacks: Vec::new(), bytes: 0, opened_at: None }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// The open batch of a partition. Another timestamp type, after the topic's configuration changed, opens another.
+    fn batch_for(
+        &mut self,
+        partition: &mut PartitionSlot,
+        timestamp_type: TimestampType,
+        first_bytes: usize,
+    ) -> &mut BatchBuilder {
+        let open = partition.open.filter(|&(number, _)| number == self.number).map(|(_, index)| index).filter(|&index| {
+            let batch = self.batches.get(index);
+            batch.is_some_and(|(_, batch)| batch.header().timestamp_type == timestamp_type)
+        });
+        let index = open.unwrap_or_else(|| {
+            let log = &partition.log;
+            let builder = BatchBuilder::new(log.id, partition.next_offset, timestamp_type, first_bytes);
+            self.batches.push((Arc::clone(log), builder));
+            self.batches.len() - 1
+        });
+        partition.open = Some((self.number, index));
+        #[expect(clippy::indexing_slicing, reason = "the index was checked or made just above")]
+        &mut self.batches[index].1
+    }
+
+    /// Closes the batches.
+    pub(crate) fn finish(&mut self) -> Vec<(Arc<PartitionLog>, Arc<RecordBatch>)> {
+        let finished = |(log, builder): &mut (Arc<PartitionLog>, BatchBuilder)| {
+            let empty = BatchBuilder::new(log.id, Offset::ZERO, TimestampType::CreateTime, 0);
+            let batch = std::mem::replace(builder, empty).finish()?;
+            Some((Arc::clone(log), Arc::new(batch)))
+        };
+        self.batches.iter_mut().filter_map(finished).collect()
+    }
+
+    pub(crate) fn take_callbacks(&mut self) -> Vec<(Callback, RecordMetadata)> {
+        std::mem::take(&mut self.callbacks)
+    }
+}
+
+fn check_timestamp(topic: &Topic, timestamp: i64, context: &SendContext<'_>) -> Result<()> {
+    if timestamp < 0 {
+        let reason = format!("timestamp {timestamp} is negative: give milliseconds since 1970, or none");
+        return Err(Error::IllegalArgument { reason });
+    }
+    let checked = topic.config.check_timestamp(timestamp, context.now_ms);
+    checked.map_err(|reason| Error::InvalidTimestamp { index: context.index, timestamp, reason })
+}
+
+/// What of a record is encoded.
+fn parts<'a>(record: &'a ProducerRecord<'_>) -> RecordParts<'a, impl Iterator<Item = RawHeader<'a>> + Clone> {
+    RecordParts {
+        key: record.key.as_ref().map(|key| key.as_bytes()),
+        value: record.value.as_ref().map(|value| value.as_bytes()),
+        headers: record
+            .headers
+            .iter()
+            .map(|(key, value)| RawHeader { key, value: value.as_ref().map(|value| value.as_bytes()) }),
+    }
+}
+
+/// SplitMix64: enough to spread records without a key.
+fn next_random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

@@ -1,0 +1,83 @@
+//! A topic and its partitions' logs.
+
+use std::sync::Arc;
+
+use super::log::PartitionLog;
+use crate::config::TopicConfig;
+use crate::error::{Error, Result};
+use crate::store::TopicRow;
+use crate::types::{LogId, Offset, TopicId, TopicName, TopicNumber};
+
+/// A topic at one moment. A change of its configuration or partition count makes a new one that shares the logs.
+#[derive(Debug)]
+pub(crate) struct Topic {
+    pub(crate) number: TopicNumber,
+    pub(crate) id: TopicId,
+    pub(crate) name: TopicName,
+    pub(crate) created_ms: i64,
+    pub(crate) config: TopicConfig,
+    pub(crate) partitions: Vec<Arc<PartitionLog>>,
+}
+
+impl Topic {
+    /// A topic as the store has it; `bounds` gives the log start and the end of each partition.
+    pub(crate) fn load(row: &TopicRow, bounds: impl Fn(LogId) -> (Offset, Offset)) -> Result<Self> {
+        let mut config = TopicConfig::default();
+        for (key, value) in &row.overrides {
+            config = config
+                .set(key, value)
+                .map_err(|error| Error::corrupt(format!("the configuration of topic `{}`", row.name), error.to_string()))?;
+        }
+        let log = |partition| {
+            let id = LogId { topic: row.number, partition };
+            let (log_start, end) = bounds(id);
+            Arc::new(PartitionLog::new(id, row.id, &row.name, log_start, end))
+        };
+        Ok(Self {
+            number: row.number,
+            id: row.id,
+            name: row.name.clone(),
+            created_ms: row.created_ms,
+            config,
+            partitions: (0..row.partitions).map(log).collect(),
+        })
+    }
+
+    /// The row that the store keeps.
+    pub(crate) fn row(&self) -> TopicRow {
+        let owned = |(key, value): (&'static str, String)| (key.to_owned(), value);
+        TopicRow {
+            number: self.number,
+            id: self.id,
+            name: self.name.clone(),
+            partitions: self.partition_count(),
+            created_ms: self.created_ms,
+            overrides: self.config.overrides().into_iter().map(owned).collect(),
+        }
+    }
+
+    pub(crate) fn partition_count(&self) -> u32 {
+        u32::try_from(self.partitions.len()).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn partition(&self, partition: u32) -> Result<&Arc<PartitionLog>> {
+        self.partitions
+            .get(partition as usize)
+            .ok_or_else(|| Error::unknown_partition(self.name.as_str(), partition))
+    }
+
+    /// The same topic with another configuration.
+    pub(crate) fn with_config(&self, config: TopicConfig) -> Self {
+        Self { name: self.name.clone(), config, partitions: self.partitions.clone(), ..*self }
+    }
+
+    /// The same topic with more partitions.
+    pub(crate) fn with_partitions(&self, count: u32) -> Self {
+        let mut partitions = self.partitions.clone();
+        for partition in self.partition_count()..count {
+            let id = LogId { topic: self.number, partition };
+            partitions.push(Arc::new(PartitionLog::new(id, self.id, &self.name, Offset::ZERO, Offset::ZERO)));
+        }
+        Self { name: self.name.clone(), config: self.config.clone(), partitions, ..*self }
+    }
+}

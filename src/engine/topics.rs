@@ -1,0 +1,168 @@
+//! Creating, changing and deleting topics.
+//!
+//! A change goes straight into the store, in an update of its own. In `Buffered` mode the journal is synced first, so that
+//! nothing acknowledged before the change can be lost while the change is kept: the law of the prefix.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Engine;
+use super::topic::Topic;
+use crate::config::TopicConfig;
+use crate::error::{Error, Result};
+use crate::store::{Purpose, TopicRow};
+use crate::types::{MAX_PARTITIONS, Offset, OffsetSpec, TopicId, TopicName, TopicPartition};
+
+impl Engine {
+    /// Creates a topic. It exists when this returns, also after a power loss.
+    pub(crate) fn create_topic(&self, name: &TopicName, partitions: u32, config: TopicConfig) -> Result<Arc<Topic>> {
+        check_partition_count(partitions)?;
+        let _turn = self.changing_store.lock();
+        self.check_writable()?;
+        let number = {
+            let sequencer = self.sequencer.lock();
+            if sequencer.topic(name.as_str()).is_some() {
+                return Err(Error::TopicAlreadyExists { name: name.clone() });
+            }
+            if let Some(other) = sequencer.topics().iter().find(|topic| topic.name.collides_with(name)) {
+                let reason = format!("it collides with `{}`, as `.` and `_` count as the same (T-2)", other.name);
+                return Err(Error::InvalidTopic { name: name.to_string(), reason });
+            }
+            sequencer.next_topic()
+        };
+        let overrides = config.overrides().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let row = TopicRow {
+            number,
+            id: TopicId::new(random_u128()?),
+            name: name.clone(),
+            partitions,
+            created_ms: self.options.clock.now_ms(),
+            overrides,
+        };
+        let topic = Arc::new(Topic::load(&row, |_| (Offset::ZERO, Offset::ZERO))?);
+        self.sync_journal()?;
+        self.update_store(Purpose::Grow, |update| update.put_topic(&row))?;
+        self.sequencer.lock().put_topic(Arc::clone(&topic));
+        self.wake_watchers();
+        Ok(topic)
+    }
+
+    /// Deletes a topic with its records; its space can be used again when this returns.
+    pub(crate) fn delete_topic(&self, name: &str) -> Result<()> {
+        let _turn = self.changing_store.lock();
+        self.check_writable()?;
+        let topic = self.topic(name)?;
+        // Later sends fail from here on. What was sent before is committed first: it came before the deletion.
+        self.sequencer.lock().remove_topic(&topic.name);
+        let deleted = self
+            .commit_open_group()
+            .and_then(|()| self.sync_journal())
+            .and_then(|()| self.update_store(Purpose::Free, |update| update.delete_topic(topic.number)));
+        match deleted {
+            Ok(()) => {
+                topic.partitions.iter().for_each(|log| log.delete());
+                self.storage_full.store(false, Ordering::SeqCst);
+                self.wake_watchers();
+                Ok(())
+            }
+            Err(error) => {
+                self.sequencer.lock().put_topic(topic);
+                Err(error)
+            }
+        }
+    }
+
+    /// Adds partitions (T-7, T-8).
+    pub(crate) fn create_partitions(&self, name: &str, total: u32) -> Result<()> {
+        check_partition_count(total)?;
+        let _turn = self.changing_store.lock();
+        self.check_writable()?;
+        let topic = self.topic(name)?;
+        let present = topic.partition_count();
+        if total <= present {
+            let reason = format!("topic `{name}` has {present} partitions already, and the count only grows (T-7)");
+            return Err(Error::InvalidPartitions { requested: total, reason });
+        }
+        self.change_topic(Arc::new(topic.with_partitions(total)))
+    }
+
+    /// Changes the configuration. `change` sees the present one.
+    pub(crate) fn alter_topic(
+        &self,
+        name: &str,
+        change: impl FnOnce(TopicConfig) -> Result<TopicConfig>,
+    ) -> Result<()> {
+        // The caller's code runs before any lock is taken; a change made meanwhile by somebody else is not lost unseen.
+        let before = self.topic(name)?;
+        let config = change(before.config.clone())?;
+        let _turn = self.changing_store.lock();
+        self.check_writable()?;
+        let topic = self.topic(name)?;
+        if !Arc::ptr_eq(&topic, &before) {
+            return Err(Error::illegal_state(format!("topic `{name}` was changed meanwhile: look at it and try again")));
+        }
+        self.change_topic(Arc::new(topic.with_config(config)))
+    }
+
+    /// `changing_store` is held.
+    fn change_topic(&self, topic: Arc<Topic>) -> Result<()> {
+        self.sync_journal()?;
+        let row = topic.row();
+        self.update_store(Purpose::Grow, |update| update.put_topic(&row))?;
+        self.sequencer.lock().put_topic(topic);
+        self.wake_watchers();
+        Ok(())
+    }
+
+    /// Moves the log start (L-50): records below it are gone. Gives the new log start.
+    pub(crate) fn delete_records(&self, partition: &TopicPartition, before: OffsetSpec) -> Result<Offset> {
+        let _turn = self.changing_store.lock();
+        self.check_writable()?;
+        let topic = self.topic(partition.topic())?;
+        let log = topic.partition(partition.partition())?;
+        let start = match before {
+            OffsetSpec::Offset(offset) => Offset::new(offset),
+            spec => self.offset_of(log, spec)?.0.unwrap_or(log.end()),
+        };
+        if start > log.end() {
+            return Err(Error::OffsetOutOfRange { positions: vec![(partition.clone(), start)] });
+        }
+        if start > log.log_start() {
+            self.sync_journal()?;
+            self.update_store(Purpose::Free, |update| update.set_log_start(log.id, start))?;
+            log.set_log_start(start);
+            self.storage_full.store(false, Ordering::SeqCst);
+        }
+        Ok(log.log_start())
+    }
+
+    /// The topic of this name.
+    pub(crate) fn topic(&self, name: &str) -> Result<Arc<Topic>> {
+        match self.sequencer.lock().topic(name) {
+            Some(topic) => Ok(Arc::clone(topic)),
+            None => Err(Error::unknown_topic(name)),
+        }
+    }
+
+    /// All topics, sorted by name.
+    pub(crate) fn topics(&self) -> Vec<Arc<Topic>> {
+        self.sequencer.lock().topics()
+    }
+}
+
+fn check_partition_count(partitions: u32) -> Result<()> {
+    let reason = match partitions {
+        0 => "a topic has at least one partition (T-6)".to_owned(),
+        n if n > MAX_PARTITIONS => format!("a topic has at most {MAX_PARTITIONS} partitions"),
+        _ => return Ok(()),
+    };
+    Err(Error::InvalidPartitions { requested: partitions, reason })
+}
+
+/// Random bits from the operating system.
+pub(super) fn random_u128() -> Result<u128> {
+    let mut bits = [0; 16];
+    let failed = |error: getrandom::Error| Error::illegal_state(format!("the system gave no random bits: {error}"));
+    getrandom::fill(&mut bits).map_err(failed)?;
+    Ok(u128::from_le_bytes(bits))
+}

@@ -1,0 +1,193 @@
+//! Sending records.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::broker::Broker;
+use crate::engine::{Engine, GroupNumber, Sequenced};
+use crate::error::Result;
+use crate::partitioner::Partitioner;
+use crate::record::{ProducerRecord, RecordMetadata};
+
+/// Sends records. Cheap to clone; can be used from any thread.
+///
+/// ```
+/// use brooklet::{Broker, NewTopic, ProducerRecord};
+///
+/// let broker = Broker::in_memory()?;
+/// broker.create_topic(NewTopic::new("orders", 1))?;
+/// let producer = broker.producer();
+/// let first = producer.send(ProducerRecord::to("orders").key("c-42").value("3 apples"))?;
+/// let second = producer.send(ProducerRecord::to("orders").key("c-42").value("1 pear"))?;
+/// assert_eq!(first.wait()?.offset(), 0);
+/// assert_eq!(second.wait()?.offset(), 1);
+/// # Ok::<(), brooklet::Error>(())
+/// ```
+///
+/// # In which order do records get their offsets?
+///
+/// In the order of the calls of `send`, within each partition (P-8), also when nobody waits in between.
+///
+/// # What does `send` wait for?
+///
+/// Only for room, when `buffer_memory` is used up: see [`Builder::buffer_memory`](crate::Builder::buffer_memory). Waiting for
+/// the acknowledgement is the [`Delivery`]'s business. Threads that wait at the same time share one sync.
+#[derive(Debug, Clone)]
+pub struct Producer {
+    broker: Broker,
+    partitioner: Arc<dyn Partitioner>,
+}
+
+/// Options of a producer.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct ProducerBuilder {
+    broker: Broker,
+    partitioner: Arc<dyn Partitioner>,
+}
+
+impl ProducerBuilder {
+    pub(crate) fn new(broker: Broker, partitioner: Arc<dyn Partitioner>) -> Self {
+        Self { broker, partitioner }
+    }
+
+    /// Who chooses the partition of records that name none; default Kafka's own choice (P-2).
+    pub fn partitioner(mut self, partitioner: impl Partitioner) -> Self {
+        self.partitioner = Arc::new(partitioner);
+        self
+    }
+
+    /// The producer.
+    pub fn build(self) -> Producer {
+        Producer { broker: self.broker, partitioner: self.partitioner }
+    }
+}
+
+impl Producer {
+    /// Queues a record and gives back its delivery. The record is copied, so it may borrow what it carries.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is queued when it fails:
+    ///
+    /// - [`UnknownTopicOrPartition`](crate::Error::UnknownTopicOrPartition), [`InvalidTopic`](crate::Error::InvalidTopic) (R-18);
+    /// - [`RecordTooLarge`](crate::Error::RecordTooLarge) beyond `max.message.bytes` or `buffer_memory` (R-16);
+    /// - [`InvalidTimestamp`](crate::Error::InvalidTimestamp) (R-12), [`IllegalArgument`](crate::Error::IllegalArgument) for a
+    ///   negative one or a partitioner's bad choice;
+    /// - [`BufferExhausted`](crate::Error::BufferExhausted) after `max_block` (P-10), [`StorageFull`](crate::Error::StorageFull);
+    /// - [`Closed`](crate::Error::Closed), [`ReopenRequired`](crate::Error::ReopenRequired).
+    pub fn send(&self, record: ProducerRecord<'_>) -> Result<Delivery> {
+        let sequenced = self.engine().send(&record, &*self.partitioner, None)?;
+        Ok(Delivery::new(self.engine(), sequenced))
+    }
+
+    /// Queues a record and calls `callback` once with what became of it.
+    ///
+    /// Callbacks run in the order of the sends, on whichever thread commits, while it commits: keep them short. Within one,
+    /// waiting, flushing, closing and changing topics are errors, never a deadlock; sending is fine. One that panics harms no
+    /// other record (P-14).
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Producer::send); the callback is then not called.
+    pub fn send_with(
+        &self,
+        record: ProducerRecord<'_>,
+        callback: impl FnOnce(Result<RecordMetadata>) + Send + 'static,
+    ) -> Result<Delivery> {
+        let sequenced = self.engine().send(&record, &*self.partitioner, Some(Box::new(callback)))?;
+        Ok(Delivery::new(self.engine(), sequenced))
+    }
+
+    /// Queues records together: all are acknowledged or none, also across partitions and after a crash, and within a
+    /// partition no other record comes between them (R-6).
+    ///
+    /// Together they have to fit into `buffer_memory`.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Producer::send), with the index of the first bad record where the error has one. Nothing is queued then.
+    pub fn send_all<'a>(&self, records: impl IntoIterator<Item = ProducerRecord<'a>>) -> Result<Vec<Delivery>> {
+        let records: Vec<_> = records.into_iter().collect();
+        let sequenced = self.engine().send_all(&records, &*self.partitioner)?;
+        Ok(sequenced.into_iter().map(|sequenced| Delivery::new(self.engine(), sequenced)).collect())
+    }
+
+    /// Commits everything sent so far, by any producer of this broker, and returns when that is done (P-15).
+    ///
+    /// # Errors
+    ///
+    /// Unlike Kafka's, it also fails when the last of these commits failed: [`StorageFull`](crate::Error::StorageFull),
+    /// [`DurabilityUnknown`](crate::Error::DurabilityUnknown), [`ReopenRequired`](crate::Error::ReopenRequired).
+    pub fn flush(&self) -> Result<()> {
+        self.engine().commit_open_group()
+    }
+
+    fn engine(&self) -> &Arc<Engine> {
+        self.broker.engine()
+    }
+}
+
+/// What becomes of one record. Dropping it changes nothing: the record is committed all the same.
+#[must_use = "without waiting, nobody learns whether the record was acknowledged"]
+pub struct Delivery {
+    engine: Arc<Engine>,
+    group: GroupNumber,
+    metadata: RecordMetadata,
+}
+
+impl Delivery {
+    fn new(engine: &Arc<Engine>, sequenced: Sequenced) -> Self {
+        Self { engine: Arc::clone(engine), group: sequenced.group, metadata: sequenced.metadata }
+    }
+
+    /// Waits until the record is acknowledged, as the broker's [`Durability`](crate::Durability) says.
+    ///
+    /// If nobody is committing, this thread commits for all that wait; else it sleeps until it is its turn or its record is
+    /// done.
+    ///
+    /// # Errors
+    ///
+    /// - [`StorageFull`](crate::Error::StorageFull): it was not written, and took no offset;
+    /// - [`DurabilityUnknown`](crate::Error::DurabilityUnknown): it may be on the disk or not;
+    /// - [`ReopenRequired`](crate::Error::ReopenRequired): it was not written, as an earlier write failed;
+    /// - [`IllegalState`](crate::Error::IllegalState) within a callback.
+    pub fn wait(self) -> Result<RecordMetadata> {
+        self.engine.wait_for(self.group, None)?;
+        Ok(self.metadata)
+    }
+
+    /// Like [`wait`](Delivery::wait) for at most `timeout`, measured while another thread commits; `None` when it passed.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Delivery::wait).
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<Option<RecordMetadata>> {
+        let deadline = Instant::now().checked_add(timeout);
+        let done = self.engine.wait_for(self.group, deadline)?;
+        Ok(done.then(|| self.metadata.clone()))
+    }
+
+    /// Waits until the record is on the disk, also in `Buffered` mode. Threads that wait share syncs.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Delivery::wait).
+    pub fn wait_durable(self) -> Result<RecordMetadata> {
+        self.engine.wait_for(self.group, None)?;
+        self.engine.sync_journal()?;
+        Ok(self.metadata)
+    }
+
+    /// Whether the record is done: acknowledged or failed. Never blocks.
+    pub fn is_done(&self) -> bool {
+        self.engine.is_done(self.group)
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery").field("metadata", &self.metadata).field("done", &self.is_done()).finish_non_exhaustive()
+    }
+}

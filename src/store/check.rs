@@ -1,0 +1,301 @@
+//! Checking everything that is in the store, and counting it.
+
+use std::collections::BTreeMap;
+
+use redb::{ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+
+use super::open::{Store, begin_write};
+use super::read::{decode_entry, decode_stored_chunk, required_meta};
+use super::schema::{
+    CHUNKS, ChunkKey, INDEX, Identity, IndexRow, LogKey, META, NextTopic, PARTITIONS, PartitionRow, Row, SEGMENTS,
+    SegmentRow, Session, TOPICS, TopicRow, chunk_of, chunk_words, log_key, log_of,
+};
+use super::trouble::FromRedb;
+use crate::codec::RecordBatch;
+use crate::error::Result;
+use crate::types::{LogId, Offset};
+
+/// What a check has found and counted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct StoreCheck {
+    /// What is wrong, in words; empty for a store in order.
+    pub(crate) findings: Vec<String>,
+    pub(crate) topics: u64,
+    /// Partitions with a row.
+    pub(crate) partitions: u64,
+    pub(crate) chunks: u64,
+    pub(crate) records: u64,
+    /// Bytes of chunks.
+    pub(crate) bytes: u64,
+}
+
+/// How the file is used, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StoreStats {
+    /// Length of the file.
+    pub(crate) file: u64,
+    /// Keys and values.
+    pub(crate) stored: u64,
+    /// What finding them takes.
+    pub(crate) metadata: u64,
+    /// Room that is in no use: free pages, and what is left over in the others.
+    pub(crate) unused: u64,
+}
+
+/// More findings than these are counted, not told.
+const MAX_FINDINGS: usize = 100;
+
+impl Store {
+    /// Checks every page, row, chunk and record. Nobody else can use the store meanwhile. A store in order is not
+    /// changed by it.
+    ///
+    /// # Errors
+    ///
+    /// When the check itself can't go on. Damage is a finding.
+    pub(crate) fn check(&self) -> Result<StoreCheck> {
+        let mut check = StoreCheck::default();
+        {
+            let _writer = self.writer.lock();
+            let mut handle = self.handle.write();
+            let trouble = std::sync::Arc::clone(&handle.trouble);
+            let checked = trouble.guard(|| handle.database_mut()?.check_integrity().redb());
+            match (checked, trouble.gravest()) {
+                (Ok(true), _) => {}
+                (Ok(false), _) => check.find("redb's pages were not as they should be; they were repaired"),
+                (Err(error), None) => check.find(format!("redb's pages are damaged: {error}")),
+                (Err(_), Some((_, cause))) => check.find(format!("redb's pages can't be checked: {cause}")),
+            }
+            if !check.findings.is_empty() {
+                let generation = handle.generation;
+                drop(handle);
+                self.reopen(generation)?;
+                handle = self.handle.write();
+            }
+            let trouble = std::sync::Arc::clone(&handle.trouble);
+            let walked = trouble.guard(|| {
+                let transaction = handle.database()?.begin_read().redb()?;
+                check.walk(&transaction)
+            });
+            if let Err(error) = walked {
+                check.find(trouble.gravest().map_or(error, |(_, cause)| cause).to_string());
+            }
+        }
+        let hidden = check.findings.len().saturating_sub(MAX_FINDINGS);
+        if hidden > 0 {
+            check.findings.truncate(MAX_FINDINGS);
+            check.findings.push(format!("and {hidden} findings more"));
+        }
+        Ok(check)
+    }
+
+    /// Counts the bytes of the file. It walks all pages that are not chunks, and waits for an update under way.
+    pub(crate) fn stats(&self) -> Result<StoreStats> {
+        let file = self.size_on_disk()?;
+        let _writer = self.writer.lock();
+        let handle = self.handle();
+        let counted = handle.trouble.guard(|| {
+            let transaction = begin_write(handle.database()?)?;
+            let stats = transaction.stats().redb()?;
+            transaction.abort().redb()?;
+            Ok(StoreStats {
+                file,
+                stored: stats.stored_bytes(),
+                metadata: stats.metadata_bytes(),
+                unused: stats.fragmented_bytes(),
+            })
+        });
+        counted.map_err(|error| handle.trouble.gravest().map_or(error, |(_, cause)| cause))
+    }
+}
+
+/// What the chunks of one partition add up to.
+#[derive(Debug)]
+struct Walked {
+    row: PartitionRow,
+    first: Offset,
+    last: Offset,
+}
+
+impl StoreCheck {
+    fn find(&mut self, finding: impl Into<String>) {
+        self.findings.push(finding.into());
+    }
+
+    fn walk(&mut self, transaction: &ReadTransaction) -> Result<()> {
+        let meta = transaction.open_table(META).redb()?;
+        self.found(required_meta::<Identity>(&meta));
+        self.found(required_meta::<Session>(&meta));
+        let next = self.found(required_meta::<NextTopic>(&meta));
+        let topics: BTreeMap<u32, TopicRow> = self.rows(&transaction.open_table(TOPICS).redb()?)?;
+        self.topics = topics.len() as u64;
+        if let (Some(NextTopic(next)), Some((last, _))) = (next, topics.last_key_value())
+            && next <= *last
+        {
+            self.find(format!("topic number {last} would be given again"));
+        }
+        let partitions: BTreeMap<LogKey, PartitionRow> = self.rows(&transaction.open_table(PARTITIONS).redb()?)?;
+        self.partitions = partitions.len() as u64;
+        for key in partitions.keys() {
+            self.check_known(&topics, log_of(*key));
+        }
+        let (walked, segments) = self.walk_chunks(transaction, &topics)?;
+        self.check_segments(transaction, segments)?;
+        self.check_partitions(&partitions, walked);
+        Ok(())
+    }
+
+    /// The value, or a finding.
+    fn found<T>(&mut self, result: Result<T>) -> Option<T> {
+        result.map_err(|error| self.find(error.to_string())).ok()
+    }
+
+    /// All rows of a table that can be read.
+    fn rows<R: Row>(&mut self, table: &redb::ReadOnlyTable<R::Key, &'static [u8]>) -> Result<BTreeMap<R::Key, R>>
+    where
+        R::Key: for<'a> redb::Key<SelfType<'a> = R::Key> + Ord + 'static,
+    {
+        let mut rows = BTreeMap::new();
+        let mut count = 0_u64;
+        for entry in table.iter().redb()? {
+            count += 1;
+            if let Some((key, row)) = self.found(decode_entry::<R>(entry)) {
+                rows.insert(key, row);
+            }
+        }
+        let expected = table.len().redb()?;
+        if count != expected {
+            self.find(format!("the table `{}` has {count} rows of {expected}", R::PLACE));
+        }
+        Ok(rows)
+    }
+
+    fn check_known(&mut self, topics: &BTreeMap<u32, TopicRow>, log: LogId) {
+        match topics.get(&log.topic.0) {
+            None => self.find(format!("{log}: there is no such topic")),
+            Some(topic) if log.partition >= topic.partitions => {
+                self.find(format!("{log}: the topic has {} partitions", topic.partitions));
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Reads every chunk beside its row of the index, both in the order of their keys. Gives what the chunks of each
+    /// partition add up to, and for each chunk the row that it should have.
+    fn walk_chunks(
+        &mut self,
+        transaction: &ReadTransaction,
+        topics: &BTreeMap<u32, TopicRow>,
+    ) -> Result<(BTreeMap<LogKey, Walked>, BTreeMap<ChunkKey, IndexRow>)> {
+        let mut walked: BTreeMap<LogKey, Walked> = BTreeMap::new();
+        let mut chunks = BTreeMap::new();
+        for entry in transaction.open_table(CHUNKS).redb()?.iter().redb()? {
+            let (key, value) = entry.redb()?;
+            let (key, bytes) = (key.value(), value.value());
+            let log = chunk_of(key).0;
+            let Some(topic) = topics.get(&key.0) else {
+                self.find(format!("{}: there is no such topic", chunk_words(key)));
+                continue;
+            };
+            let Some(batch) = self.found(decode_stored_chunk(key, bytes, topic.id)) else { continue };
+            let row = IndexRow::of(&batch.header, bytes.len());
+            self.chunks += 1;
+            self.records += u64::from(row.records);
+            self.bytes += u64::from(row.bytes);
+            self.follow(walked.entry(log_key(log)).or_insert_with(|| Walked::before(&batch)), &batch, &row);
+            chunks.insert(key, row);
+        }
+        let index: BTreeMap<ChunkKey, IndexRow> = self.rows(&transaction.open_table(INDEX).redb()?)?;
+        self.compare("index", &chunks, &index);
+        Ok((walked, chunks))
+    }
+
+    /// Adds a chunk to what its partition adds up to.
+    fn follow(&mut self, walked: &mut Walked, batch: &RecordBatch, row: &IndexRow) {
+        let header = &batch.header;
+        if walked.row.chunks > 0 && header.base_offset != walked.last.next() {
+            let expected = walked.last.next();
+            self.find(format!("{}, offset {}: the chunk should begin at {expected}", header.log, header.base_offset));
+        }
+        walked.row.add(row);
+        walked.last = header.last_offset;
+    }
+
+    /// Sees to it that two tables say the same.
+    fn compare<R: Row<Key = ChunkKey> + PartialEq>(
+        &mut self,
+        table: &str,
+        expected: &BTreeMap<ChunkKey, R>,
+        found: &BTreeMap<ChunkKey, R>,
+    ) {
+        for (key, row) in expected {
+            match found.get(key) {
+                None => self.find(format!("{}: no row in `{table}`", chunk_words(*key))),
+                Some(known) if known != row => {
+                    self.find(format!("{}: its row in `{table}` says something else", chunk_words(*key)));
+                }
+                Some(_) => {}
+            }
+        }
+        for key in found.keys().filter(|key| !expected.contains_key(key)) {
+            self.find(format!("{}: a row in `{table}` of nothing", chunk_words(*key)));
+        }
+    }
+
+    /// Adds the chunks up to segments, which begin where the table says they do.
+    fn check_segments(
+        &mut self,
+        transaction: &ReadTransaction,
+        chunks: BTreeMap<ChunkKey, IndexRow>,
+    ) -> Result<()> {
+        let found: BTreeMap<ChunkKey, SegmentRow> = self.rows(&transaction.open_table(SEGMENTS).redb()?)?;
+        let mut expected: BTreeMap<ChunkKey, SegmentRow> = BTreeMap::new();
+        for (key, chunk) in chunks {
+            let under_way = expected.last_entry().filter(|segment| chunk_of(*segment.key()).0 == chunk_of(key).0);
+            match under_way {
+                Some(mut segment) if !found.contains_key(&key) => segment.get_mut().add(&chunk),
+                _ => {
+                    expected.insert(key, SegmentRow::of(&chunk));
+                }
+            }
+        }
+        self.compare("segments", &expected, &found);
+        Ok(())
+    }
+
+    fn check_partitions(&mut self, partitions: &BTreeMap<LogKey, PartitionRow>, mut walked: BTreeMap<LogKey, Walked>) {
+        for (key, row) in partitions {
+            let log = log_of(*key);
+            match walked.remove(key) {
+                None if row.log_start < row.end => self.find(format!("{log}: its records are missing")),
+                None if (row.records, row.bytes, row.chunks) != (0, 0, 0) => {
+                    self.find(format!("{log}: it counts chunks and has none"));
+                }
+                None => {}
+                Some(found) => self.check_partition(log, row, &found),
+            }
+        }
+        for key in walked.keys() {
+            self.find(format!("{}: it has chunks and no row", log_of(*key)));
+        }
+    }
+
+    fn check_partition(&mut self, log: LogId, row: &PartitionRow, found: &Walked) {
+        if found.last.next() != row.end {
+            self.find(format!("{log}: its last record is at {}, its end at {}", found.last, row.end));
+        }
+        if found.first > row.log_start {
+            self.find(format!("{log}: its first record is at {}, its log start at {}", found.first, row.log_start));
+        }
+        if (row.records, row.bytes, row.chunks) != (found.row.records, found.row.bytes, found.row.chunks) {
+            self.find(format!("{log}: it counts other records, bytes or chunks than there are"));
+        }
+    }
+}
+
+impl Walked {
+    /// Nothing yet of the partition whose first chunk this is.
+    fn before(batch: &RecordBatch) -> Self {
+        let base = batch.header.base_offset;
+        Self { row: PartitionRow::default(), first: base, last: base }
+    }
+}

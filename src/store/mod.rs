@@ -1,0 +1,54 @@
+//! The store: topics, chunks of records and the state of every partition, in one redb file. The only room that knows
+//! redb.
+//!
+//! ```text
+//! table        key                               value
+//! ---------    ------------------------------    -----------------------------------------------------------------
+//! meta         name                              format: u32 | store: u128 | session | next_topic: u32 | updates: u64
+//! topics       topic number                      TopicRow: id, name, partition count, overrides
+//! partitions   topic number, partition           PartitionRow: log start, end, counts; no row: nothing stored yet
+//! chunks       topic number, partition, offset   a chunk, at the offset of its first record
+//! index        the same                          IndexRow: what can be known of the chunk without loading it
+//! segments     the same, of its first chunk      SegmentRow: a run of chunks of up to 16 MiB
+//!
+//! row, little-endian
+//!  0  u8   version, 1
+//!  1       the fields
+//! -4  u32  CRC-32C of the table's name, the key and everything before it
+//! ```
+//!
+//! redb does not verify its own pages when it reads them. So chunks and rows carry checksums that cover their keys, and
+//! a read checks that the chunks of a partition follow one another without a hole: damage is an error, never another
+//! record, and never a record less.
+//!
+//! # What holds between the tables
+//!
+//! 1. A partition's chunks follow one another: each begins at the offset behind the last one of the chunk before.
+//! 2. No chunk lies wholly below the log start. When `log start < end`, the first chunk begins at or before the log
+//!    start, and the last one ends just before `end`. Otherwise there are none.
+//! 3. Index and segments say what the chunks say, except that `max_timestamp` is that of whole chunks, also of one that
+//!    the log start cuts in two.
+//!
+//! # Locks
+//!
+//! `writer` is held by the one update under way. `handle` is held shared by whoever uses the redb handle, and
+//! exclusively while it is replaced or checked; nobody holds it beyond one call. Order: `writer`, then `handle`.
+
+mod append;
+mod backend;
+mod ballast;
+mod check;
+mod open;
+mod read;
+mod schema;
+mod trouble;
+mod update;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use check::{StoreCheck, StoreStats};
+pub(crate) use open::{Store, StoreOptions};
+pub(crate) use read::Catalogue;
+pub(crate) use schema::{PartitionRow, Session, TopicRow};
+pub(crate) use update::{Purpose, Update};

@@ -1,0 +1,349 @@
+//! Reading: the catalogue at opening, runs of records, and offsets by time. Every call opens a snapshot and closes it.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use redb::{AccessGuard, Key, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageError};
+
+use super::open::Store;
+use super::schema::{
+    CHUNKS, ChunkKey, INDEX, Identity, IndexRow, META, MetaRow, NextTopic, PARTITIONS, PartitionRow, Row, SEGMENTS,
+    SegmentRow, Session, TOPICS, TopicRow, chunk_key, chunk_of, chunk_words, decode_row, log_key, log_of,
+};
+use super::trouble::FromRedb;
+use crate::codec::{CHUNK_VERSION, ChunkError, Place, RecordBatch, decode_chunk};
+use crate::error::{Error, Result};
+use crate::types::{LogId, Offset, OffsetAndTimestamp, StoreId, TopicId, TopicNumber};
+
+/// What a broker knows of its store when it opens it.
+#[derive(Debug, Clone)]
+pub(crate) struct Catalogue {
+    pub(crate) id: StoreId,
+    pub(crate) session: Session,
+    pub(crate) next_topic: TopicNumber,
+    /// By number.
+    pub(crate) topics: Vec<TopicRow>,
+    /// Those that have a row, by number of topic and partition. The others are empty.
+    pub(crate) partitions: Vec<(LogId, PartitionRow)>,
+}
+
+impl Store {
+    /// Reads the catalogue.
+    pub(crate) fn load(&self) -> Result<Catalogue> {
+        self.view(|transaction| {
+            let table = transaction.open_table(META).redb()?;
+            let Identity(id) = required_meta(&table)?;
+            let session = required_meta(&table)?;
+            let NextTopic(next_topic) = required_meta(&table)?;
+            let topics = all_rows(&transaction.open_table(TOPICS).redb()?)?;
+            let partitions = all_rows(&transaction.open_table(PARTITIONS).redb()?)?;
+            Ok(Catalogue {
+                id: StoreId(id),
+                session,
+                next_topic: TopicNumber(next_topic),
+                topics: topics.into_iter().map(|(_, row)| row).collect(),
+                partitions: partitions.into_iter().map(|(key, row)| (log_of(key), row)).collect(),
+            })
+        })
+    }
+
+    /// Reads the records of a partition from `from` on: whole chunks, the first one holding `from` or, when that lies
+    /// below the log start, the log start. Stops behind the chunk with which `max_bytes` are reached; so there is one
+    /// at least, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] for records that should be there and are not, or are not what was written. Chunks before them
+    /// are given back by a read that ends before them.
+    pub(crate) fn read(
+        &self,
+        log: LogId,
+        topic: TopicId,
+        from: Offset,
+        max_bytes: usize,
+        out: &mut Vec<Arc<RecordBatch>>,
+    ) -> Result<()> {
+        out.append(&mut self.view(|transaction| {
+            let mut batches = Vec::new();
+            let Some(row) = partition(transaction, log)? else { return Ok(batches) };
+            let from = from.max(row.log_start);
+            if from >= row.end {
+                return Ok(batches);
+            }
+            let chunks = transaction.open_table(CHUNKS).redb()?;
+            let mut entry = chunks.range(chunk_key(log, Offset::ZERO)..=chunk_key(log, from)).redb()?.next_back();
+            let mut behind = chunks.range(chunk_key(log, from.next())..=chunk_key(log, Offset::MAX)).redb()?;
+            let mut bytes = 0;
+            let mut expected = from;
+            while expected < row.end && (batches.is_empty() || bytes < max_bytes) {
+                let Some((key, value)) = entry.take().or_else(|| behind.next()).transpose().redb()? else {
+                    return Err(hole(log, expected));
+                };
+                let batch = decode_stored_chunk(key.value(), value.value(), topic)?;
+                let follows = if batches.is_empty() {
+                    batch.header.base_offset <= expected && batch.header.last_offset >= expected
+                } else {
+                    batch.header.base_offset == expected
+                };
+                if !follows || batch.header.last_offset >= row.end {
+                    return Err(hole(log, expected));
+                }
+                expected = batch.header.last_offset.next();
+                bytes += value.value().len();
+                batches.push(Arc::new(batch));
+            }
+            Ok(batches)
+        })?);
+        Ok(())
+    }
+
+    /// The smallest offset at or behind `from` whose record has a timestamp of at least `timestamp`.
+    pub(crate) fn find_timestamp(
+        &self,
+        log: LogId,
+        topic: TopicId,
+        from: Offset,
+        timestamp: i64,
+    ) -> Result<Option<OffsetAndTimestamp>> {
+        self.view(|transaction| {
+            let lookup = Lookup::open(transaction, log, topic)?;
+            let mut found = None;
+            lookup.each_segment(from, |segment, chunks| {
+                if segment.max_timestamp < timestamp {
+                    return Ok(Search::Continue);
+                }
+                lookup.each_chunk(chunks, |base, chunk| {
+                    if chunk.last_offset >= from && chunk.max_timestamp >= timestamp {
+                        found = lookup.find_record(base, from, |candidate| candidate >= timestamp)?;
+                    }
+                    Ok(if found.is_some() { Search::Stop } else { Search::Continue })
+                })
+            })?;
+            Ok(found)
+        })
+    }
+
+    /// The first record with the largest timestamp at or behind `from`.
+    pub(crate) fn max_timestamp(
+        &self,
+        log: LogId,
+        topic: TopicId,
+        from: Offset,
+    ) -> Result<Option<OffsetAndTimestamp>> {
+        self.view(|transaction| {
+            let lookup = Lookup::open(transaction, log, topic)?;
+            // The largest so far, and the chunk that it is in.
+            let mut best: Option<(i64, Offset)> = None;
+            lookup.each_segment(from, |segment, chunks| {
+                if best.is_some_and(|(max, _)| segment.max_timestamp <= max) {
+                    return Ok(Search::Continue);
+                }
+                lookup.each_chunk(chunks, |base, chunk| {
+                    let max = match chunk.last_offset < from {
+                        true => None,
+                        // What lies before `from` does not count.
+                        false if base < from => lookup.max_from(base, from)?,
+                        false => Some(chunk.max_timestamp),
+                    };
+                    if let Some(max) = max.filter(|max| best.is_none_or(|(best, _)| *max > best)) {
+                        best = Some((max, base));
+                    }
+                    Ok(Search::Continue)
+                })
+            })?;
+            match best {
+                Some((max, base)) => lookup.find_record(base, from, |candidate| candidate == max),
+                None => Ok(None),
+            }
+        })
+    }
+
+    /// Runs `work` on a snapshot. When redb's handle fails on the way, the file is opened anew, once, and `work` runs
+    /// again.
+    pub(super) fn view<T>(&self, work: impl Fn(&ReadTransaction) -> Result<T>) -> Result<T> {
+        match self.view_once(&work) {
+            Ok(value) => Ok(value),
+            Err(Unread::Answer(error)) => Err(error),
+            Err(Unread::Handle { generation, error }) => {
+                // What failed says more than why the file did not open again.
+                self.reopen(generation).map_err(|_| error)?;
+                self.view_once(&work).map_err(|again| match again {
+                    Unread::Answer(error) | Unread::Handle { error, .. } => error,
+                })
+            }
+        }
+    }
+
+    fn view_once<T>(&self, work: &impl Fn(&ReadTransaction) -> Result<T>) -> Result<T, Unread> {
+        let handle = self.handle();
+        let result = handle.trouble.guard(|| work(&handle.database()?.begin_read().redb()?));
+        result.map_err(|error| match handle.trouble.gravest() {
+            Some((_, cause)) => Unread::Handle { generation: handle.generation, error: cause },
+            None => Unread::Answer(error),
+        })
+    }
+}
+
+/// Why a read gave nothing.
+enum Unread {
+    /// That is what is in the file.
+    Answer(Error),
+    /// redb's handle failed.
+    Handle { generation: u64, error: Error },
+}
+
+/// Whether a walk goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Search {
+    Continue,
+    Stop,
+}
+
+/// The tables that a look-up by time needs.
+struct Lookup {
+    log: LogId,
+    topic: TopicId,
+    chunks: redb::ReadOnlyTable<ChunkKey, &'static [u8]>,
+    index: redb::ReadOnlyTable<ChunkKey, &'static [u8]>,
+    segments: redb::ReadOnlyTable<ChunkKey, &'static [u8]>,
+}
+
+impl Lookup {
+    fn open(transaction: &ReadTransaction, log: LogId, topic: TopicId) -> Result<Self> {
+        Ok(Self {
+            log,
+            topic,
+            chunks: transaction.open_table(CHUNKS).redb()?,
+            index: transaction.open_table(INDEX).redb()?,
+            segments: transaction.open_table(SEGMENTS).redb()?,
+        })
+    }
+
+    /// Shows the segments with a record at or behind `from`, in order, and the keys of their chunks.
+    fn each_segment(
+        &self,
+        from: Offset,
+        mut visit: impl FnMut(&SegmentRow, RangeInclusive<ChunkKey>) -> Result<Search>,
+    ) -> Result<()> {
+        let first = self.segments.range(chunk_key(self.log, Offset::ZERO)..=chunk_key(self.log, from)).redb()?;
+        let first = first.rev().next();
+        let behind = chunk_key(self.log, from.next())..=chunk_key(self.log, Offset::MAX);
+        for entry in first.into_iter().chain(self.segments.range(behind).redb()?) {
+            let (key, segment) = decode_entry::<SegmentRow>(entry)?;
+            let chunks = key..=chunk_key(self.log, segment.last_offset);
+            if segment.last_offset >= from && visit(&segment, chunks)? == Search::Stop {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn each_chunk(
+        &self,
+        chunks: RangeInclusive<ChunkKey>,
+        mut visit: impl FnMut(Offset, &IndexRow) -> Result<Search>,
+    ) -> Result<Search> {
+        for entry in self.index.range(chunks).redb()? {
+            let (key, chunk) = decode_entry::<IndexRow>(entry)?;
+            if visit(Offset::new(key.2), &chunk)? == Search::Stop {
+                return Ok(Search::Stop);
+            }
+        }
+        Ok(Search::Continue)
+    }
+
+    fn load(&self, base: Offset) -> Result<RecordBatch> {
+        let key = chunk_key(self.log, base);
+        match self.chunks.get(key).redb()? {
+            Some(bytes) => decode_stored_chunk(key, bytes.value(), self.topic),
+            None => Err(hole(self.log, base)),
+        }
+    }
+
+    fn find_record(
+        &self,
+        base: Offset,
+        from: Offset,
+        wanted: impl Fn(i64) -> bool,
+    ) -> Result<Option<OffsetAndTimestamp>> {
+        let found = self.load(base)?.find_record(from, wanted);
+        Ok(found.map(|(offset, timestamp)| OffsetAndTimestamp { offset, timestamp }))
+    }
+
+    /// The largest timestamp in a chunk at or behind `from`.
+    fn max_from(&self, base: Offset, from: Offset) -> Result<Option<i64>> {
+        let batch = self.load(base)?;
+        let records = batch.walk(Place::start(&batch.header)).filter(|record| record.offset >= from);
+        Ok(records.map(|record| record.timestamp).max())
+    }
+}
+
+fn hole(log: LogId, offset: Offset) -> Error {
+    Error::corrupt(format!("{log}, offset {offset}"), "records are missing")
+}
+
+/// The keys of all chunks of a partition.
+pub(super) fn chunks_of(log: LogId) -> RangeInclusive<ChunkKey> {
+    chunk_key(log, Offset::ZERO)..=chunk_key(log, Offset::MAX)
+}
+
+/// Decodes a chunk, and sees to it that it is the one that belongs under its key.
+pub(super) fn decode_stored_chunk(key: ChunkKey, bytes: &[u8], topic: TopicId) -> Result<RecordBatch> {
+    let batch = decode_chunk(bytes.to_vec(), topic).map_err(|error| match error {
+        ChunkError::Damaged(reason) => Error::corrupt(chunk_words(key), reason),
+        ChunkError::Version(version) => Error::UnsupportedVersion {
+            what: "chunk",
+            found: u32::from(version),
+            supported: u32::from(CHUNK_VERSION),
+        },
+    })?;
+    if (batch.header.log, batch.header.base_offset) != chunk_of(key) {
+        return Err(Error::corrupt(chunk_words(key), "the chunk belongs elsewhere"));
+    }
+    Ok(batch)
+}
+
+/// What a range of a table gives.
+type Entry<'a, K> = Result<(AccessGuard<'a, K>, AccessGuard<'a, &'static [u8]>), StorageError>;
+
+/// Decodes what a range of a table of rows gave.
+pub(super) fn decode_entry<R: Row>(entry: Entry<'_, R::Key>) -> Result<(R::Key, R)>
+where
+    R::Key: for<'a> Key<SelfType<'a> = R::Key> + 'static,
+{
+    let (key, value) = entry.redb()?;
+    let key = key.value();
+    let row = decode_row(&key, value.value())?;
+    Ok((key, row))
+}
+
+/// All rows of a table, as many as redb says there are.
+fn all_rows<R: Row>(table: &redb::ReadOnlyTable<R::Key, &'static [u8]>) -> Result<Vec<(R::Key, R)>>
+where
+    R::Key: for<'a> Key<SelfType<'a> = R::Key> + 'static,
+{
+    let rows = table.iter().redb()?.map(decode_entry::<R>).collect::<Result<Vec<_>>>()?;
+    let expected = table.len().redb()?;
+    if rows.len() as u64 != expected {
+        let reason = format!("{} of {expected} rows are there", rows.len());
+        return Err(Error::corrupt(format!("the table `{}`", R::PLACE), reason));
+    }
+    Ok(rows)
+}
+
+/// A row of `meta`.
+pub(super) fn meta<R: MetaRow>(table: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Option<R>> {
+    let row = table.get(R::NAME).redb()?;
+    row.map(|bytes| decode_row(&(), bytes.value())).transpose()
+}
+
+pub(super) fn required_meta<R: MetaRow>(table: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<R> {
+    meta(table)?.ok_or_else(|| Error::corrupt("the store", format!("the row `{}` is missing", R::NAME)))
+}
+
+/// The row of a partition, if it has one.
+fn partition(transaction: &ReadTransaction, log: LogId) -> Result<Option<PartitionRow>> {
+    let key = log_key(log);
+    let row = transaction.open_table(PARTITIONS).redb()?.get(key).redb()?;
+    row.map(|bytes| decode_row(&key, bytes.value())).transpose()
+}

@@ -1,0 +1,673 @@
+//! Goal: what was stored is read again, or an error says that it can't be; never a panic, never another record.
+//!
+//! Method: a store on the simulated disk, whose calls fail and whose power goes at chosen points, beside a vector of the
+//! records that should be in it. Damage is done to the bytes of a closed store, thousands of times, with the seed told.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::codec::{BatchBuilder, Mark, Place, RawHeader, RecordBatch, RecordParts};
+use crate::disk::sim_disk::{Fault, Op, Repeat, SimDisk};
+use crate::disk::{Disk, OpenMode, OsDisk};
+use crate::error::{Error, Result};
+use crate::types::{LogId, Offset, OffsetAndTimestamp, StoreId, TimestampType, TopicId, TopicName, TopicNumber};
+
+const PATH: &str = "/d/app.brooklet";
+const ID: StoreId = StoreId(7);
+const TOPIC: TopicId = TopicId::new(77);
+const LOG: LogId = LogId { topic: TopicNumber(0), partition: 1 };
+const OPTIONS: StoreOptions = StoreOptions { cache_size: 1 << 20 };
+
+fn topic(number: u32) -> TopicRow {
+    TopicRow {
+        number: TopicNumber(number),
+        id: TOPIC,
+        name: TopicName::new(format!("topic-{number}")).unwrap(),
+        partitions: 4,
+        created_ms: 5,
+        overrides: vec![("retention.ms".to_owned(), "10".to_owned())],
+    }
+}
+
+/// A batch with a record per timestamp, whose values have `value_len` bytes that tell its offset.
+fn batch(log: LogId, base: u64, timestamps: &[i64], value_len: usize) -> RecordBatch {
+    let mut builder = BatchBuilder::new(log, Offset::new(base), TimestampType::CreateTime, 0);
+    for (offset, timestamp) in (base..).zip(timestamps) {
+        let value: Vec<u8> = offset.to_le_bytes().into_iter().cycle().take(value_len).collect();
+        let headers = std::iter::empty::<RawHeader<'_>>();
+        builder.push(*timestamp, &RecordParts { key: None, value: Some(&value), headers });
+    }
+    builder.finish().unwrap()
+}
+
+fn new_store() -> Store {
+    let store = Store::in_memory(ID, OPTIONS).unwrap();
+    store.update(Purpose::Grow, |update| update.put_topic(&topic(0))).unwrap();
+    store
+}
+
+fn append(store: &Store, log: LogId, batches: &[RecordBatch]) -> Result<()> {
+    store.update(Purpose::Grow, |update| update.append(log, TOPIC, batches))
+}
+
+fn sim() -> (SimDisk, Arc<dyn Disk>) {
+    let sim = SimDisk::new();
+    let disk: Arc<dyn Disk> = Arc::new(sim.clone());
+    (sim, disk)
+}
+
+fn create_and_open(disk: &Arc<dyn Disk>) -> Store {
+    Store::create(disk, Path::new(PATH), ID, OPTIONS).unwrap();
+    Store::open(disk, Path::new(PATH), OPTIONS).unwrap()
+}
+
+type Record = (u64, i64, Vec<u8>);
+
+fn records(batch: &RecordBatch) -> Vec<Record> {
+    let walk = batch.walk(Place::start(&batch.header));
+    walk.map(|record| (record.offset.get(), record.timestamp, record.value().unwrap().to_vec())).collect()
+}
+
+/// All records from `from` on, read `max_bytes` at a time.
+fn read_all(store: &Store, log: LogId, from: u64, max_bytes: usize) -> Result<Vec<Record>> {
+    let mut all = Vec::new();
+    let mut from = Offset::new(from);
+    loop {
+        let mut batches = Vec::new();
+        store.read(log, TOPIC, from, max_bytes, &mut batches)?;
+        let Some(last) = batches.last() else { return Ok(all) };
+        let next = last.header.last_offset.next();
+        all.extend(batches.iter().flat_map(|batch| records(batch)).filter(|record| record.0 >= from.get()));
+        from = next;
+    }
+}
+
+fn partition(store: &Store, log: LogId) -> PartitionRow {
+    let catalogue = store.load().unwrap();
+    catalogue.partitions.into_iter().find(|(known, _)| *known == log).map(|(_, row)| row).unwrap_or_default()
+}
+
+fn assert_in_order(store: &Store) {
+    assert_eq!(store.check().unwrap().findings, Vec::<String>::new());
+}
+
+#[test]
+fn a_store_comes_back_as_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("app.brooklet");
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+    Store::create(&disk, &path, ID, OPTIONS).unwrap();
+    let store = Store::open(&disk, &path, OPTIONS).unwrap();
+    let empty = store.load().unwrap();
+    assert_eq!((empty.id, empty.session, empty.next_topic), (ID, Session::Closed { sequence: 0 }, TopicNumber(0)));
+
+    let mark = Mark { salt: 1, sequence: 2, position: 3, chain: 4 };
+    let expected: Vec<_> = (0..40).map(|i| batch(LOG, i * 5, &[9, 8, 7, 6, 5], 900)).collect();
+    store
+        .update(Purpose::Grow, |update| {
+            update.put_topic(&topic(0))?;
+            update.put_topic(&topic(3))?;
+            update.set_session(Session::Open(mark))?;
+            update.append(LOG, TOPIC, &expected)
+        })
+        .unwrap();
+    store.close().unwrap();
+
+    let store = Store::open(&disk, &path, OPTIONS).unwrap();
+    let catalogue = store.load().unwrap();
+    assert_eq!((catalogue.session, catalogue.next_topic), (Session::Open(mark), TopicNumber(4)));
+    assert_eq!(catalogue.topics, [topic(0), topic(3)]);
+    assert_eq!(catalogue.partitions.len(), 1);
+    let expected: Vec<_> = expected.iter().flat_map(records).collect();
+    for (from, max_bytes) in [(0, 0), (0, usize::MAX), (77, 40_000), (199, 1)] {
+        assert_eq!(read_all(&store, LOG, from, max_bytes).unwrap(), expected[from as usize..]);
+    }
+    assert_eq!(read_all(&store, LOG, 200, 100).unwrap(), []);
+    let check = store.check().unwrap();
+    assert_eq!((check.findings.len(), check.topics, check.partitions, check.records), (0, 2, 1, 200));
+    let stats = store.stats().unwrap();
+    assert!(stats.stored > check.bytes && stats.file >= stats.stored + stats.unused);
+}
+
+#[test]
+fn a_check_of_a_store_in_order_changes_nothing() {
+    let (sim, disk) = sim();
+    let store = create_and_open(&disk);
+    store.update(Purpose::Grow, |update| update.put_topic(&topic(0))).unwrap();
+    append(&store, LOG, &[batch(LOG, 0, &[1; 500], 100)]).unwrap();
+    let before = sim.bytes(PATH);
+    assert_in_order(&store);
+    assert_eq!(sim.bytes(PATH), before);
+}
+
+#[test]
+fn small_appends_are_kept_together() {
+    let store = new_store();
+    for base in 0..200 {
+        append(&store, LOG, &[batch(LOG, base, &[base as i64], 100)]).unwrap();
+    }
+    let row = partition(&store, LOG);
+    assert_eq!((row.records, row.end), (200, Offset::new(200)));
+    assert!(row.chunks < 10, "{} chunks", row.chunks);
+    assert_eq!(read_all(&store, LOG, 0, 0).unwrap().len(), 200);
+    assert_in_order(&store);
+}
+
+#[test]
+fn many_partitions_share_an_update() {
+    let store = new_store();
+    let logs: Vec<_> = (0..4).map(|partition| LogId { partition, ..LOG }).collect();
+    for round in 0..5 {
+        store
+            .update(Purpose::Grow, |update| {
+                logs.iter().try_for_each(|&log| update.append(log, TOPIC, [&batch(log, round * 50, &[1; 50], 1_000)]))
+            })
+            .unwrap();
+    }
+    for log in logs {
+        assert_eq!(read_all(&store, log, 0, 1).unwrap().len(), 250);
+    }
+    assert_in_order(&store);
+}
+
+#[test]
+fn records_that_do_not_follow_are_refused() {
+    let store = new_store();
+    append(&store, LOG, &[batch(LOG, 0, &[1, 2], 10)]).unwrap();
+    for base in [0, 1, 3] {
+        let wrong = new_store();
+        append(&wrong, LOG, &[batch(LOG, 0, &[1, 2], 10)]).unwrap();
+        assert!(matches!(append(&wrong, LOG, &[batch(LOG, base, &[1], 10)]), Err(Error::Corrupt { .. })));
+        assert_eq!(read_all(&wrong, LOG, 0, 0).unwrap().len(), 2);
+        assert_in_order(&wrong);
+    }
+    append(&store, LOG, &[batch(LOG, 2, &[1], 10)]).unwrap();
+}
+
+#[test]
+fn work_that_refuses_changes_nothing_and_the_store_goes_on() {
+    let store = new_store();
+    let refused: Result<()> = store.update(Purpose::Grow, |update| {
+        update.put_topic(&topic(1))?;
+        Err(Error::illegal_state("no"))
+    });
+    assert!(matches!(refused, Err(Error::IllegalState { .. })));
+    assert_eq!(store.load().unwrap().topics, [topic(0)]);
+    store.update(Purpose::Grow, |update| update.put_topic(&topic(1))).unwrap();
+}
+
+#[test]
+fn a_deleted_topic_leaves_nothing_and_its_number_is_not_given_again() {
+    let store = new_store();
+    append(&store, LOG, &[batch(LOG, 0, &[1; 300], 1_000)]).unwrap();
+    let other = LogId { topic: TopicNumber(1), partition: 0 };
+    store
+        .update(Purpose::Grow, |update| {
+            update.put_topic(&topic(1))?;
+            update.append(other, TOPIC, [&batch(other, 0, &[1; 3], 10)])?;
+            update.delete_topic(TopicNumber(0))
+        })
+        .unwrap();
+    let catalogue = store.load().unwrap();
+    assert_eq!((catalogue.topics, catalogue.next_topic), (vec![topic(1)], TopicNumber(2)));
+    assert_eq!(store.check().unwrap().chunks, 1);
+    assert_in_order(&store);
+}
+
+#[test]
+fn a_log_start_may_lie_behind_the_end_until_the_records_come() {
+    let store = new_store();
+    store.update(Purpose::Free, |update| update.set_log_start(LOG, Offset::new(25))).unwrap();
+    assert_eq!(partition(&store, LOG).end, Offset::ZERO);
+    append(&store, LOG, &[batch(LOG, 0, &[1; 10], 10)]).unwrap();
+    assert_eq!((partition(&store, LOG).end, partition(&store, LOG).chunks), (Offset::new(10), 0));
+    assert_in_order(&store);
+    // What lies below the log start may also be left out.
+    append(&store, LOG, &[batch(LOG, 20, &[1; 10], 10)]).unwrap();
+    assert_eq!(read_all(&store, LOG, 25, 0).unwrap().len(), 5);
+    append(&store, LOG, &[batch(LOG, 30, &[1; 10], 10)]).unwrap();
+    assert_eq!(read_all(&store, LOG, 25, 0).unwrap().len(), 15);
+    assert_in_order(&store);
+}
+
+#[test]
+fn segments_are_closed_by_size_and_cut_by_the_log_start() {
+    let store = new_store();
+    for base in (0..50_000).step_by(1_000) {
+        append(&store, LOG, &[batch(LOG, base, &vec![base as i64; 1_000], 1_000)]).unwrap();
+    }
+    assert_in_order(&store);
+    for log_start in [10, 5_000, 20_001, 20_000, 49_999] {
+        store.update(Purpose::Free, |update| update.set_log_start(LOG, Offset::new(log_start))).unwrap();
+        assert_in_order(&store);
+    }
+    assert_eq!(read_all(&store, LOG, 49_999, 0).unwrap().len(), 1);
+    assert_eq!(store.max_timestamp(LOG, TOPIC, Offset::new(49_999)).unwrap().unwrap().timestamp, 49_000);
+    store.update(Purpose::Free, |update| update.set_log_start(LOG, Offset::new(50_000))).unwrap();
+    assert_eq!(partition(&store, LOG).chunks, 0);
+    assert_in_order(&store);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Append(Vec<i64>, usize),
+    LogStart(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let append = (proptest::collection::vec(0_i64..50, 1..60), 0_usize..1_500);
+    prop_oneof![
+        4 => append.prop_map(|(timestamps, len)| Step::Append(timestamps, len)),
+        1 => (0_u64..400).prop_map(Step::LogStart),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn any_history_reads_and_finds_as_a_vector_does(steps in proptest::collection::vec(step(), 1..12)) {
+        let store = new_store();
+        let (mut all, mut log_start): (Vec<Record>, u64) = (Vec::new(), 0);
+        for step in steps {
+            match step {
+                Step::Append(timestamps, len) => {
+                    let batch = batch(LOG, all.len() as u64, &timestamps, len);
+                    all.extend(records(&batch));
+                    append(&store, LOG, &[batch]).unwrap();
+                }
+                Step::LogStart(to) => {
+                    let to = to.min(all.len() as u64);
+                    log_start = log_start.max(to);
+                    store.update(Purpose::Free, |update| update.set_log_start(LOG, Offset::new(to))).unwrap();
+                }
+            }
+        }
+        assert_in_order(&store);
+        for from in log_start..all.len() as u64 + 2 {
+            let left = all.get(from as usize..).unwrap_or_default();
+            if from % 7 == 0 {
+                prop_assert_eq!(&read_all(&store, LOG, from, 5_000).unwrap(), left);
+            }
+            let found = |record: Option<&Record>| {
+                record.map(|record| OffsetAndTimestamp { offset: Offset::new(record.0), timestamp: record.1 })
+            };
+            let at_least = (from % 60) as i64 - 2;
+            let first = found(left.iter().find(|record| record.1 >= at_least));
+            prop_assert_eq!(store.find_timestamp(LOG, TOPIC, Offset::new(from), at_least).unwrap(), first);
+            let max = left.iter().map(|record| record.1).max();
+            let largest = found(left.iter().find(|record| Some(record.1) == max));
+            prop_assert_eq!(store.max_timestamp(LOG, TOPIC, Offset::new(from)).unwrap(), largest);
+        }
+    }
+}
+
+#[test]
+fn a_second_opening_finds_it_open_also_from_another_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("app.brooklet");
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+    // The child of the test below.
+    if let Some(path) = std::env::var_os("BROOKLET_TEST_OPEN") {
+        let opened = Store::open(&disk, Path::new(&path), OPTIONS);
+        assert!(matches!(opened, Err(Error::AlreadyOpen { .. })), "{opened:?}");
+        return;
+    }
+    Store::create(&disk, &path, ID, OPTIONS).unwrap();
+    let store = Store::open(&disk, &path, OPTIONS).unwrap();
+    let open_from_a_child = || {
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "store::tests::a_second_opening_finds_it_open_also_from_another_process"]);
+        child.env("BROOKLET_TEST_OPEN", &path).output().unwrap().status.success()
+    };
+    for reopened in [false, true] {
+        if reopened {
+            store.reopen(store.handle().generation).unwrap();
+        }
+        assert!(matches!(Store::open(&disk, &path, OPTIONS), Err(Error::AlreadyOpen { .. })));
+        assert!(open_from_a_child());
+    }
+    store.close().unwrap();
+    assert!(!open_from_a_child());
+    drop(Store::open(&disk, &path, OPTIONS).unwrap());
+    Store::open(&disk, &path, OPTIONS).unwrap();
+}
+
+#[test]
+fn a_second_opening_on_a_simulated_disk_finds_it_open() {
+    let (_, disk) = sim();
+    let store = create_and_open(&disk);
+    store.reopen(store.handle().generation).unwrap();
+    assert!(matches!(Store::open(&disk, Path::new(PATH), OPTIONS), Err(Error::AlreadyOpen { .. })));
+    drop(store);
+    Store::open(&disk, Path::new(PATH), OPTIONS).unwrap();
+}
+
+#[test]
+fn other_files_are_told_from_a_store() {
+    let (sim, disk) = sim();
+    let foreign = |bytes: &[u8]| {
+        sim.put(PATH, bytes);
+        let error = Store::open(&disk, Path::new(PATH), OPTIONS).unwrap_err();
+        assert_eq!(sim.bytes(PATH).unwrap(), bytes);
+        match error {
+            Error::NotABrooklet { found, .. } => found,
+            error => panic!("{error}"),
+        }
+    };
+    assert_eq!(foreign(b""), "it is empty");
+    assert_eq!(foreign(&[0; 8_192]), "it begins with zeros");
+    assert_eq!(foreign(b"# Notes\n"), "it looks like text");
+    assert_eq!(foreign(b"SQLite format 3\0..."), "it is an SQLite database");
+    assert_eq!(foreign(&[0xff, 0, 3]), "it holds something else");
+    assert!(matches!(Store::open(&disk, Path::new("/d/none"), OPTIONS), Err(Error::NotFound { .. })));
+}
+
+#[test]
+fn a_redb_file_of_another_application_is_not_a_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("other.redb");
+    let database = redb::Database::create(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(redb::TableDefinition::<u32, u32>::new("meta")).unwrap().insert(1, 2).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+    let error = Store::open(&disk, &path, OPTIONS).unwrap_err();
+    assert!(error.to_string().contains("redb database of another application"), "{error}");
+}
+
+#[test]
+fn a_newer_format_is_refused() {
+    let (_, disk) = sim();
+    let store = create_and_open(&disk);
+    store
+        .update(Purpose::Grow, |update| {
+            let row = schema::encode_row(&(), &schema::Format(2));
+            update.tables.meta.insert("format", row.as_slice()).map(drop).map_err(|e| Error::illegal_state(e.to_string()))
+        })
+        .unwrap();
+    drop(store);
+    let error = Store::open(&disk, Path::new(PATH), OPTIONS).unwrap_err();
+    assert!(matches!(error, Error::UnsupportedVersion { what: "store", found: 2, supported: 1 }), "{error}");
+}
+
+#[test]
+fn a_leftover_of_an_earlier_creation_is_replaced() {
+    let (sim, disk) = sim();
+    sim.put(format!("{PATH}-tmp"), &[0; 5_000]);
+    drop(create_and_open(&disk));
+    assert!(!disk.exists(Path::new(&format!("{PATH}-tmp"))).unwrap());
+}
+
+#[test]
+fn a_power_loss_at_any_point_of_a_creation_leaves_no_store_or_a_whole_one() {
+    let (sim, disk) = sim();
+    Store::create(&disk, Path::new(PATH), ID, OPTIONS).unwrap();
+    for at in 0..=sim.operations() {
+        for (label, image) in sim.images(at, at as u64) {
+            let disk: Arc<dyn Disk> = Arc::new(image);
+            if !disk.exists(Path::new(PATH)).unwrap() {
+                Store::create(&disk, Path::new(PATH), ID, OPTIONS).unwrap();
+            }
+            let store = Store::open(&disk, Path::new(PATH), OPTIONS).unwrap_or_else(|error| panic!("{label}: {error}"));
+            assert_eq!(store.load().unwrap().id, ID, "{label}");
+        }
+    }
+}
+
+#[test]
+fn a_power_loss_at_any_point_leaves_whole_updates() {
+    let (sim, disk) = sim();
+    let store = create_and_open(&disk);
+    store.update(Purpose::Grow, |update| update.put_topic(&topic(0))).unwrap();
+    let first = sim.operations();
+    let mut done = Vec::new();
+    for base in (0..120).step_by(20) {
+        append(&store, LOG, &[batch(LOG, base, &[1; 20], 800)]).unwrap();
+        done.push((sim.operations(), base + 20));
+    }
+    store.update(Purpose::Free, |update| update.set_log_start(LOG, Offset::new(70))).unwrap();
+    for at in first..=sim.operations() {
+        for (label, image) in sim.images(at, at as u64) {
+            let disk: Arc<dyn Disk> = Arc::new(image);
+            let store = Store::open(&disk, Path::new(PATH), OPTIONS).unwrap_or_else(|error| panic!("{label}: {error}"));
+            let row = partition(&store, LOG);
+            let acknowledged = done.iter().rev().find(|(done, _)| *done <= at).map_or(0, |(_, end)| *end);
+            assert!(row.end.get() >= acknowledged && row.end.get().is_multiple_of(20), "{label}: {row:?}");
+            let read = read_all(&store, LOG, row.log_start.get(), 1).unwrap();
+            assert_eq!(read.len() as u64, row.end - row.log_start, "{label}");
+            assert_in_order(&store);
+        }
+    }
+}
+
+fn fault(operation: Op, nth: usize, kind: std::io::ErrorKind, repeat: Repeat) -> Fault {
+    Fault { operation, path_contains: Some(PATH.to_owned()), nth, kind, repeat }
+}
+
+#[test]
+fn a_full_disk_refuses_appends_and_lets_the_rest_go_on() {
+    let (sim, disk) = sim();
+    let store = create_and_open(&disk);
+    store.update(Purpose::Grow, |update| update.put_topic(&topic(0))).unwrap();
+    sim.set_capacity(Some(sim.used() + 400_000));
+    let mut end = 0;
+    let error = loop {
+        match append(&store, LOG, &[batch(LOG, end, &[1; 50], 1_000)]) {
+            Ok(()) => end += 50,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::StorageFull { .. }), "{error}");
+    assert!(end > 0);
+    for _ in 0..3 {
+        assert!(append(&store, LOG, &[batch(LOG, end, &[1; 50], 1_000)]).is_err());
+        assert_eq!(read_all(&store, LOG, 0, 0).unwrap().len() as u64, end);
+    }
+    // Deleting takes room before it frees any: the ballast has it.
+    store.update(Purpose::Free, |update| update.set_log_start(LOG, Offset::new(end - 10))).unwrap();
+    store.update(Purpose::Free, |update| update.set_session(Session::Closed { sequence: 3 })).unwrap();
+    sim.set_capacity(None);
+    append(&store, LOG, &[batch(LOG, end, &[1; 50], 1_000)]).unwrap();
+    assert_eq!(sim.bytes(format!("{PATH}-reserve")).unwrap().len(), 1 << 20);
+    assert_in_order(&store);
+    store.close().unwrap();
+}
+
+#[test]
+fn a_write_without_room_at_any_point_changes_all_or_nothing() {
+    for nth in 0..60 {
+        let (sim, disk) = sim();
+        let store = create_and_open(&disk);
+        store.update(Purpose::Grow, |update| update.put_topic(&topic(0))).unwrap();
+        append(&store, LOG, &[batch(LOG, 0, &[1; 20], 500)]).unwrap();
+        let operation = if nth % 3 == 0 { Op::ShortWrite } else { Op::Write };
+        sim.fail(fault(operation, nth / 2, std::io::ErrorKind::StorageFull, Repeat::Once));
+        let appended = append(&store, LOG, &[batch(LOG, 20, &[1; 20], 500)]);
+        let expected = match appended {
+            Ok(()) => 40,
+            Err(Error::StorageFull { .. }) => 20,
+            Err(error) => panic!("{error}"),
+        };
+        sim.clear_faults();
+        assert_eq!(partition(&store, LOG).end, Offset::new(expected), "write {nth}");
+        append(&store, LOG, &[batch(LOG, expected, &[1; 20], 500)]).unwrap();
+        assert_in_order(&store);
+    }
+}
+
+#[test]
+fn a_failed_sync_ends_all_updates_also_one_for_want_of_room() {
+    for kind in [std::io::ErrorKind::Other, std::io::ErrorKind::StorageFull] {
+        for nth in 0..2 {
+            let (sim, disk) = sim();
+            let store = create_and_open(&disk);
+            store.update(Purpose::Grow, |update| update.put_topic(&topic(0))).unwrap();
+            append(&store, LOG, &[batch(LOG, 0, &[1; 20], 50)]).unwrap();
+            sim.fail(fault(Op::Sync, nth, kind, Repeat::Once));
+            let error = append(&store, LOG, &[batch(LOG, 20, &[1; 20], 50)]).unwrap_err();
+            assert!(matches!(error, Error::Io { operation: "sync", .. }), "{error}");
+            let syncs = sim.calls(Op::Sync, PATH);
+            let error = store.update(Purpose::Free, |update| update.put_topic(&topic(1))).unwrap_err();
+            assert!(matches!(error, Error::ReopenRequired { .. }), "{error}");
+            let _ = read_all(&store, LOG, 0, 0);
+            assert_eq!(sim.calls(Op::Sync, PATH), syncs, "nothing is synced again");
+            drop(store);
+            let store = Store::open(&disk, Path::new(PATH), OPTIONS).unwrap();
+            let end = partition(&store, LOG).end.get();
+            assert!(end == 20 || end == 40);
+            assert_in_order(&store);
+        }
+    }
+}
+
+#[test]
+fn a_read_that_fails_once_is_tried_again_and_the_store_goes_on() {
+    let (sim, disk) = sim();
+    let store = create_and_open(&disk);
+    store.update(Purpose::Grow, |update| update.put_topic(&topic(0))).unwrap();
+    append(&store, LOG, &[batch(LOG, 0, &[1; 2_000], 1_000)]).unwrap();
+    drop(store);
+    let store = Store::open(&disk, Path::new(PATH), OPTIONS).unwrap();
+    for nth in 0..20 {
+        sim.fail(fault(Op::Read, nth * 3, std::io::ErrorKind::Other, Repeat::Once));
+        assert_eq!(read_all(&store, LOG, 0, 0).unwrap().len(), 2_000, "read {nth}");
+    }
+    sim.clear_faults();
+    store.reopen(store.handle().generation).unwrap();
+    sim.fail(fault(Op::Read, 8, std::io::ErrorKind::Other, Repeat::FromNowOn));
+    assert!(matches!(read_all(&store, LOG, 0, 0), Err(Error::Io { operation: "read", .. })));
+    sim.clear_faults();
+    assert_eq!(read_all(&store, LOG, 0, 0).unwrap().len(), 2_000);
+    append(&store, LOG, &[batch(LOG, 2_000, &[1; 20], 50)]).unwrap();
+    assert_in_order(&store);
+}
+
+/// A small generator, so that a run can be repeated from its seed.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self, below: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % below
+    }
+}
+
+/// Changes some bytes of a closed store: a bit, a few bytes, a page of zeros, two pages for one another, the end.
+fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
+    const PAGE: usize = 4_096;
+    let pages = bytes.len() / PAGE;
+    let page = random.next(pages) * PAGE;
+    match random.next(10) {
+        0 => bytes.truncate(random.next(bytes.len())),
+        1 => bytes[page..page + PAGE].fill(0),
+        2 => {
+            let other = random.next(pages) * PAGE;
+            bytes.copy_within(other..other + PAGE, page);
+        }
+        3 => {
+            for _ in 0..8 {
+                let at = random.next(bytes.len());
+                bytes[at] = random.next(256) as u8;
+            }
+        }
+        _ => {
+            // Most of the file is free: aim at what is in use.
+            let at = loop {
+                let at = random.next(bytes.len());
+                if bytes[at] != 0 || random.next(64) == 0 {
+                    break at;
+                }
+            };
+            bytes[at] ^= 1 << random.next(8);
+        }
+    }
+}
+
+#[test]
+fn a_damaged_store_gives_what_was_stored_or_an_error() {
+    let (sim, disk) = sim();
+    let store = create_and_open(&disk);
+    let logs: Vec<_> = (0..3).map(|partition| LogId { partition, ..LOG }).collect();
+    let mut expected: Vec<Vec<Record>> = vec![Vec::new(); logs.len()];
+    store.update(Purpose::Grow, |update| update.put_topic(&topic(0))).unwrap();
+    for round in 0..6 {
+        for (log, expected) in logs.iter().zip(&mut expected) {
+            let batch = batch(*log, round * 30, &(0..30).map(|i| i * 7 % 13).collect::<Vec<_>>(), 300);
+            expected.extend(records(&batch));
+            append(&store, *log, &[batch]).unwrap();
+        }
+    }
+    let catalogue = store.load().unwrap();
+    store.close().unwrap();
+    let sound = sim.bytes(PATH).unwrap();
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("damaged");
+    let disk: Arc<dyn Disk> = Arc::new(Bytes);
+    let (mut refused, mut right) = (0, 0);
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    for seed in 0..3_000 {
+        let mut bytes = sound.clone();
+        damage(&mut bytes, &mut Random(seed));
+        std::fs::write(&path, &bytes).unwrap();
+        let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| -> Result<()> {
+            let store = Store::open(&disk, &path, OPTIONS)?;
+            let loaded = store.load()?;
+            assert_eq!((loaded.topics, loaded.partitions), (catalogue.topics.clone(), catalogue.partitions.clone()));
+            for (log, expected) in logs.iter().zip(&expected) {
+                assert_eq!(&read_all(&store, *log, 0, 20_000)?, expected, "records");
+            }
+            if seed % 4 == 0 {
+                store.check()?;
+            }
+            Ok(())
+        }));
+        match read {
+            Ok(Ok(())) => right += 1,
+            Ok(Err(_)) => refused += 1,
+            Err(panic) => {
+                std::panic::set_hook(hook);
+                eprintln!("seed {seed}");
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+    std::panic::set_hook(hook);
+    assert!(refused > 300 && right > 300, "{refused} refused, {right} right");
+}
+
+/// The operating system's disk without syncs, which only cost time here, and without a ballast.
+#[derive(Debug)]
+struct Bytes;
+
+impl Disk for Bytes {
+    fn open(&self, path: &Path, mode: OpenMode) -> std::io::Result<Arc<dyn crate::disk::DiskFile>> {
+        if path.to_string_lossy().ends_with("-reserve") {
+            return Err(std::io::ErrorKind::StorageFull.into());
+        }
+        OsDisk.open(path, mode)
+    }
+
+    fn exists(&self, path: &Path) -> std::io::Result<bool> {
+        OsDisk.exists(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+        OsDisk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> std::io::Result<()> {
+        OsDisk.remove(path)
+    }
+
+    fn sync_dir(&self, _file: &Path) -> std::io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,283 @@
+//! Changing the store: one redb transaction an update, and what happens when it fails.
+
+use std::sync::Arc;
+
+use redb::{ReadableDatabase, ReadableTable, Table, WriteTransaction};
+
+use super::open::{Store, begin_write};
+use super::read::{chunks_of, decode_entry, meta};
+use super::schema::{
+    CHUNKS, ChunkKey, INDEX, IndexRow, LogKey, META, MetaRow, NextTopic, PARTITIONS, PartitionRow, SEGMENTS,
+    SegmentRow, Session, TOPICS, TopicRow, Updates, chunk_key, decode_row, encode_row, log_key,
+};
+use super::trouble::{FromRedb, Severity};
+use crate::codec::ChunkWriter;
+use crate::error::{Error, Result};
+use crate::types::{LogId, Offset, TopicId, TopicNumber};
+
+/// What an update is for: who may use the last room on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// It stores more. On a full disk it fails.
+    Grow,
+    /// It deletes, recovers or closes. On a full disk it gets the ballast.
+    Free,
+}
+
+/// How one attempt at an update ended.
+enum Ended<T> {
+    Done(T),
+    /// Nothing changed, and the same would happen again.
+    Refused(Error),
+    /// Nothing changed, for want of room.
+    Full,
+    /// Nothing changed, because a page could not be read.
+    Unreadable(Error),
+    /// It may or may not have happened.
+    Failed(Error),
+}
+
+impl Store {
+    /// Does `work` in one transaction. When it returns `Ok`, all of it is on the disk.
+    ///
+    /// `work` may run more than once, each time on the state before; it must not call the store.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StorageFull`]: nothing changed, and the store goes on. An error of `work` other than
+    /// [`Error::Corrupt`]: the same. Every other error ends all updates, because what is on the disk is not known:
+    /// later ones get [`Error::ReopenRequired`].
+    pub(crate) fn update<T>(&self, purpose: Purpose, work: impl Fn(&mut Update<'_>) -> Result<T>) -> Result<T> {
+        let mut writer = self.writer.lock();
+        if let Some(failure) = &writer.stopped {
+            return Err(Error::ReopenRequired { source: Arc::new(failure.clone()) });
+        }
+        let mut ended = self.attempt(&work);
+        if matches!(ended, Ended::Unreadable(_)) {
+            ended = self.attempt(&work);
+        }
+        let may_release = purpose == Purpose::Free && matches!(ended, Ended::Full);
+        if may_release && writer.ballast.as_mut().is_some_and(super::ballast::Ballast::release) {
+            ended = self.attempt(&work);
+        }
+        match ended {
+            Ended::Done(value) => {
+                if let Some(ballast) = &mut writer.ballast {
+                    ballast.refill();
+                }
+                Ok(value)
+            }
+            Ended::Refused(error) => Err(error),
+            Ended::Full => Err(Error::StorageFull { path: self.path().to_owned() }),
+            Ended::Unreadable(error) | Ended::Failed(error) => {
+                writer.stopped = Some(error.clone());
+                Err(match error {
+                    // That would promise that the store goes on.
+                    full @ Error::StorageFull { .. } => Error::ReopenRequired { source: Arc::new(full) },
+                    error => error,
+                })
+            }
+        }
+    }
+
+    fn attempt<T>(&self, work: &impl Fn(&mut Update<'_>) -> Result<T>) -> Ended<T> {
+        let handle = self.handle();
+        // Known once the commit is under way.
+        let mut outcome = None;
+        let result = handle.trouble.guard(|| {
+            let transaction = begin_write(handle.database()?)?;
+            let mut update = Update::new(&transaction)?;
+            let value = work(&mut update)?;
+            let number = update.count()?;
+            drop(update);
+            outcome = Some((value, number));
+            transaction.commit().redb()
+        });
+        let trouble = handle.trouble.gravest();
+        let generation = handle.generation;
+        drop(handle);
+        let (severity, cause) = match (result, trouble, outcome) {
+            (Ok(()), _, Some((value, _))) => {
+                self.handle().trouble.forget_full();
+                return Ended::Done(value);
+            }
+            (Ok(()), ..) => return Ended::Failed(Error::corrupt("the store", "a commit came to no end")),
+            (Err(error), None, _) => return self.ended_by_work(error),
+            (Err(_), Some((severity, cause)), Some(outcome)) if severity <= Severity::Unreadable => {
+                match self.reopen(generation).and_then(|()| self.count_of_updates()) {
+                    Err(error) => return Ended::Failed(error),
+                    Ok(Updates(number)) if number == outcome.1 => return Ended::Done(outcome.0),
+                    Ok(_) => (severity, cause),
+                }
+            }
+            (Err(_), Some((severity, cause)), _) if severity <= Severity::Unreadable => match self.reopen(generation) {
+                Err(error) => return Ended::Failed(error),
+                Ok(()) => (severity, cause),
+            },
+            (Err(_), Some(trouble), _) => trouble,
+        };
+        match severity {
+            Severity::Full => Ended::Full,
+            Severity::Unreadable => Ended::Unreadable(cause),
+            Severity::Broken | Severity::Unsynced => Ended::Failed(cause),
+        }
+    }
+
+    /// The transaction was rolled back. Damage found on the way is a reason to stop all the same.
+    fn ended_by_work<T>(&self, error: Error) -> Ended<T> {
+        match error {
+            Error::Corrupt { .. } | Error::UnsupportedVersion { .. } => Ended::Failed(error),
+            error => Ended::Refused(error),
+        }
+    }
+
+    fn count_of_updates(&self) -> Result<Updates> {
+        let handle = self.handle();
+        handle.trouble.guard(|| {
+            let table = handle.database()?.begin_read().redb()?.open_table(META).redb()?;
+            meta::<Updates>(&table)?.ok_or_else(|| Error::corrupt("the store", "the count of updates is missing"))
+        })
+    }
+}
+
+/// An update under way. Nothing of it is seen by readers before it is committed.
+pub(crate) struct Update<'t> {
+    pub(super) tables: Tables<'t>,
+    pub(super) writer: ChunkWriter,
+}
+
+/// All tables, each opened once.
+pub(super) struct Tables<'t> {
+    pub(super) meta: Table<'t, &'static str, &'static [u8]>,
+    pub(super) topics: Table<'t, u32, &'static [u8]>,
+    pub(super) partitions: Table<'t, LogKey, &'static [u8]>,
+    pub(super) chunks: Table<'t, ChunkKey, &'static [u8]>,
+    pub(super) index: Table<'t, ChunkKey, &'static [u8]>,
+    pub(super) segments: Table<'t, ChunkKey, &'static [u8]>,
+}
+
+impl std::fmt::Debug for Update<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Update").finish_non_exhaustive()
+    }
+}
+
+impl<'t> Update<'t> {
+    fn new(transaction: &'t WriteTransaction) -> Result<Self> {
+        let tables = Tables {
+            meta: transaction.open_table(META).redb()?,
+            topics: transaction.open_table(TOPICS).redb()?,
+            partitions: transaction.open_table(PARTITIONS).redb()?,
+            chunks: transaction.open_table(CHUNKS).redb()?,
+            index: transaction.open_table(INDEX).redb()?,
+            segments: transaction.open_table(SEGMENTS).redb()?,
+        };
+        Ok(Self { tables, writer: ChunkWriter::new(TopicId::new(0)) })
+    }
+
+    /// Counts this update, and gives its number.
+    fn count(&mut self) -> Result<u64> {
+        let Updates(before) = meta(&self.tables.meta)?.unwrap_or(Updates(0));
+        let number = before.wrapping_add(1);
+        self.put_meta(&Updates(number))?;
+        Ok(number)
+    }
+
+    fn put_meta<R: MetaRow>(&mut self, row: &R) -> Result<()> {
+        let bytes = encode_row(&(), row);
+        self.tables.meta.insert(R::NAME, bytes.as_slice()).redb().map(drop)
+    }
+
+    /// Says where the journal stands.
+    pub(crate) fn set_session(&mut self, session: Session) -> Result<()> {
+        self.put_meta(&session)
+    }
+
+    /// Stores a topic, new or changed. Its number will not be given again.
+    pub(crate) fn put_topic(&mut self, row: &TopicRow) -> Result<()> {
+        let key = row.number.0;
+        self.tables.topics.insert(key, encode_row(&key, row).as_slice()).redb()?;
+        let NextTopic(next) = meta(&self.tables.meta)?.unwrap_or(NextTopic(0));
+        if key < next {
+            return Ok(());
+        }
+        let next = key.checked_add(1).ok_or_else(|| Error::illegal_state("no topic numbers are left"))?;
+        self.put_meta(&NextTopic(next))
+    }
+
+    /// Deletes a topic and everything in it.
+    pub(crate) fn delete_topic(&mut self, topic: TopicNumber) -> Result<()> {
+        let TopicNumber(number) = topic;
+        self.tables.topics.remove(number).redb()?;
+        self.tables.partitions.retain_in((number, 0)..=(number, u32::MAX), |_, _| false).redb()?;
+        let Tables { chunks, index, segments, .. } = &mut self.tables;
+        for table in [chunks, index, segments] {
+            table.retain_in((number, 0, 0)..=(number, u32::MAX, u64::MAX), |_, _| false).redb()?;
+        }
+        Ok(())
+    }
+
+    /// Moves a partition's log start; it never goes back. Chunks wholly below it go.
+    pub(crate) fn set_log_start(&mut self, log: LogId, log_start: Offset) -> Result<()> {
+        let mut row = self.partition(log)?;
+        if log_start <= row.log_start {
+            return Ok(());
+        }
+        row.log_start = log_start;
+        let kept = self.first_chunk_kept(log, &mut row)?;
+        let below = chunk_key(log, Offset::ZERO)..chunk_key(log, kept);
+        self.tables.chunks.retain_in(below.clone(), |_, _| false).redb()?;
+        self.tables.index.retain_in(below, |_, _| false).redb()?;
+        self.cut_segments(log, kept)?;
+        self.put_partition(log, &row)
+    }
+
+    /// The first chunk with a record at or behind the log start: its base offset. Those before it are taken off the
+    /// counts.
+    fn first_chunk_kept(&self, log: LogId, row: &mut PartitionRow) -> Result<Offset> {
+        for entry in self.tables.index.range(chunks_of(log)).redb()? {
+            let (key, chunk) = decode_entry::<IndexRow>(entry)?;
+            if chunk.last_offset >= row.log_start {
+                return Ok(Offset::new(key.2));
+            }
+            row.subtract(&chunk);
+        }
+        Ok(Offset::MAX)
+    }
+
+    /// Drops the segments before the chunk at `kept`, and counts the one anew that begins before it.
+    fn cut_segments(&mut self, log: LogId, kept: Offset) -> Result<()> {
+        let mut cut = None;
+        for entry in self.tables.segments.range(chunk_key(log, Offset::ZERO)..chunk_key(log, kept)).redb()? {
+            cut = Some(decode_entry::<SegmentRow>(entry)?.1);
+        }
+        let below = chunk_key(log, Offset::ZERO)..chunk_key(log, kept);
+        self.tables.segments.retain_in(below, |_, _| false).redb()?;
+        let Some(cut) = cut.filter(|segment| segment.last_offset >= kept) else { return Ok(()) };
+        let mut rest: Option<SegmentRow> = None;
+        for entry in self.tables.index.range(chunk_key(log, kept)..=chunk_key(log, cut.last_offset)).redb()? {
+            let (_, chunk) = decode_entry::<IndexRow>(entry)?;
+            match &mut rest {
+                None => rest = Some(SegmentRow::of(&chunk)),
+                Some(rest) => rest.add(&chunk),
+            }
+        }
+        let Some(rest) = rest else { return Ok(()) };
+        let key = chunk_key(log, kept);
+        self.tables.segments.insert(key, encode_row(&key, &rest).as_slice()).redb().map(drop)
+    }
+
+    /// The row of a partition; the default when there is none.
+    pub(super) fn partition(&self, log: LogId) -> Result<PartitionRow> {
+        let key = log_key(log);
+        match self.tables.partitions.get(key).redb()? {
+            Some(bytes) => decode_row(&key, bytes.value()),
+            None => Ok(PartitionRow::default()),
+        }
+    }
+
+    pub(super) fn put_partition(&mut self, log: LogId, row: &PartitionRow) -> Result<()> {
+        let key = log_key(log);
+        self.tables.partitions.insert(key, encode_row(&key, row).as_slice()).redb().map(drop)
+    }
+}
