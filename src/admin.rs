@@ -6,6 +6,7 @@ use crate::broker::Broker;
 use crate::config::{ConfigEntry, TopicConfig};
 use crate::engine::{PartitionLog, Topic};
 use crate::error::Result;
+use crate::inspect::{CheckReport, Stats};
 use crate::types::{Offset, OffsetSpec, TopicId, TopicName, TopicPartition};
 
 /// A topic to create.
@@ -234,5 +235,28 @@ impl Broker {
     /// [`OffsetOutOfRange`](crate::Error::OffsetOutOfRange) beyond the end, and those of [`delete_topic`](Broker::delete_topic).
     pub fn delete_records(&self, partition: &TopicPartition, before: impl Into<OffsetSpec>) -> Result<Offset> {
         self.engine().delete_records(partition, before.into())
+    }
+
+    /// Reads everything and says in words what is wrong: every page, row, chunk, record and journal frame, their checksums,
+    /// order and counts.
+    ///
+    /// Writers wait until it is done, readers of the store too; it takes about as long as reading the file. A store in order
+    /// is not changed by it.
+    ///
+    /// # Errors
+    ///
+    /// Damage is a problem in the report, not an error. [`Io`](crate::Error::Io) when the files can't be read,
+    /// [`Closed`](crate::Error::Closed).
+    pub fn check(&self) -> Result<CheckReport> {
+        self.engine().check()
+    }
+
+    /// Counts topics, records and bytes. Waits for a checkpoint under way.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`](crate::Error::Closed), [`Io`](crate::Error::Io), [`Corrupt`](crate::Error::Corrupt).
+    pub fn stats(&self) -> Result<Stats> {
+        self.engine().stats()
     }
 }

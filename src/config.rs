@@ -132,11 +132,8 @@ impl TopicConfig {
     ///
     /// [`Error::InvalidConfig`] when the key is unknown or the value out of its range.
     pub fn set(mut self, key: &str, value: &str) -> Result<Self> {
-        let invalid = |reason: &str| Error::InvalidConfig {
-            key: key.into(),
-            value: value.into(),
-            reason: reason.into(),
-        };
+        let invalid =
+            |reason: &str| Error::InvalidConfig { key: key.into(), value: value.into(), reason: reason.into() };
         let not_negative = || match value.parse::<i64>() {
             Ok(number) if number >= 0 => Ok(number),
             _ => Err(invalid("a whole number of milliseconds, 0 or more, is expected")),
@@ -227,7 +224,9 @@ impl TopicConfig {
         let before_max = self.timestamp_before_max_ms.unwrap_or(i64::MAX);
         let after_max = self.timestamp_after_max_ms.unwrap_or(DEFAULT_TIMESTAMP_AFTER_MAX_MS);
         if timestamp < now_ms.saturating_sub(before_max) {
-            return Err(format!("it lies more than `{TIMESTAMP_BEFORE_MAX}` ({before_max}) before the clock ({now_ms})"));
+            return Err(format!(
+                "it lies more than `{TIMESTAMP_BEFORE_MAX}` ({before_max}) before the clock ({now_ms})"
+            ));
         }
         if timestamp > now_ms.saturating_add(after_max) {
             return Err(format!("it lies more than `{TIMESTAMP_AFTER_MAX}` ({after_max}) after the clock ({now_ms})"));

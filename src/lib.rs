@@ -6,6 +6,7 @@ extern crate self as brooklet;
 mod clock;
 mod config;
 mod error;
+mod inspect;
 mod record;
 mod types;
 
@@ -33,6 +34,7 @@ pub use consumer::{
     RecordReceiver, Waker,
 };
 pub use error::{Error, Result};
+pub use inspect::{CheckReport, Stats};
 pub use partitioner::{Murmur2Partitioner, Partitioner, partition_for_key};
 pub use producer::{Delivery, Producer, ProducerBuilder};
 pub use record::{Payload, ProducerRecord, RecordMetadata};

@@ -188,6 +188,9 @@ impl Delivery {
 
 impl fmt::Debug for Delivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Delivery").field("metadata", &self.metadata).field("done", &self.is_done()).finish_non_exhaustive()
+        f.debug_struct("Delivery")
+            .field("metadata", &self.metadata)
+            .field("done", &self.is_done())
+            .finish_non_exhaustive()
     }
 }

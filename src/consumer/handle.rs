@@ -330,11 +330,7 @@ impl Consumer {
         assigned.ok_or_else(|| not_assigned(partition))
     }
 
-    fn set_paused<'a>(
-        &mut self,
-        partitions: impl IntoIterator<Item = &'a TopicPartition>,
-        paused: bool,
-    ) -> Result<()> {
+    fn set_paused<'a>(&mut self, partitions: impl IntoIterator<Item = &'a TopicPartition>, paused: bool) -> Result<()> {
         let partitions: Vec<_> = partitions.into_iter().collect();
         for partition in &partitions {
             self.assigned(partition)?;

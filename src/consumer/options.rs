@@ -33,7 +33,8 @@ impl FromStr for OffsetReset {
         let invalid = || Error::InvalidConfig {
             key: "auto.offset.reset".to_owned(),
             value: text.to_owned(),
-            reason: "`earliest`, `latest`, `none` or `by_duration:` with a duration such as `PT1H` is expected".to_owned(),
+            reason: "`earliest`, `latest`, `none` or `by_duration:` with a duration such as `PT1H` is expected"
+                .to_owned(),
         };
         match text {
             "earliest" => Ok(OffsetReset::Earliest),
@@ -56,7 +57,9 @@ fn parse_duration(text: &str) -> Option<Duration> {
     };
     let mut millis = 0_u64;
     let mut parts = 0;
-    for (mut rest, units) in [(days, &[('D', 86_400_000_u64)][..]), (time, &[('H', 3_600_000), ('M', 60_000), ('S', 1_000)])] {
+    for (mut rest, units) in
+        [(days, &[('D', 86_400_000_u64)][..]), (time, &[('H', 3_600_000), ('M', 60_000), ('S', 1_000)])]
+    {
         for &(unit, unit_millis) in units {
             if let Some((number, after)) = rest.split_once(unit) {
                 millis = millis.checked_add(parse_units(number, unit_millis)?)?;
@@ -170,8 +173,18 @@ mod tests {
             assert_eq!(text.parse::<OffsetReset>().unwrap(), expected, "{text}");
         }
         for text in [
-            "invalid", "LATEST", "", "by_duration", "by_duration:", "by_duration:invalid", "by_duration:-PT1H",
-            "by_duration:P", "by_duration:PT", "by_duration:P1H", "by_duration:PT1M1H", "by_duration:PT1.5H",
+            "invalid",
+            "LATEST",
+            "",
+            "by_duration",
+            "by_duration:",
+            "by_duration:invalid",
+            "by_duration:-PT1H",
+            "by_duration:P",
+            "by_duration:PT",
+            "by_duration:P1H",
+            "by_duration:PT1M1H",
+            "by_duration:PT1.5H",
             "by_duration:PT99999999999999999999H",
         ] {
             assert!(matches!(text.parse::<OffsetReset>(), Err(Error::InvalidConfig { .. })), "{text}");

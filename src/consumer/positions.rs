@@ -78,7 +78,9 @@ impl Assigned {
     /// Finds out where the position is, within the log: `Err` when the reset rule forbids to guess.
     pub(super) fn resolve(&mut self, engine: &Engine, reset: OffsetReset, now_ms: i64) -> Result<Result<Offset, Lost>> {
         let spec = match self.position {
-            Position::At(offset) if offset >= self.log.log_start() && offset <= self.log.end() => return Ok(Ok(offset)),
+            Position::At(offset) if offset >= self.log.log_start() && offset <= self.log.end() => {
+                return Ok(Ok(offset));
+            }
             Position::Seek(spec) => spec,
             Position::At(offset) => match reset_spec(reset, now_ms) {
                 Some(spec) => spec,

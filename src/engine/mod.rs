@@ -12,6 +12,7 @@
 //! | `cache` | chunks that were read lately, shared by all consumers |
 //! | `checkpoint` | the tail moves into the store |
 //! | `background` | what happens without anybody waiting for it |
+//! | `check` | looking at everything, and counting it |
 //! | `topics` | creating, changing and deleting topics |
 //! | `waiting` | how a consumer sleeps and wakes |
 //! | `health` | whether the broker may go on writing |
@@ -31,6 +32,7 @@
 
 mod background;
 mod cache;
+mod check;
 mod checkpoint;
 mod commit;
 mod health;

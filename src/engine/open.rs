@@ -194,7 +194,7 @@ impl Files {
                 _ => Ok(()),
             };
         }
-        if journal::holds_frames(&self.disk, &self.journal)? {
+        if journal::holds_frames(&*self.disk, &self.journal)? {
             return Err(Error::StoreMissing { path: self.store.clone(), journal: self.journal.clone() });
         }
         Store::create(&self.disk, &self.store, StoreId(random_u128()?), options.store_options())
@@ -221,7 +221,8 @@ impl Files {
 /// Step 4: brings the journal's frames into the store. Gives the sequence number of the next frame.
 fn recover(files: &Files, store: &Store, catalogue: &Catalogue, from: &Mark) -> Result<u64> {
     let mut replay = Replay::new(catalogue, &files.journal);
-    let replayed = journal::replay(&files.disk, &files.journal, catalogue.id, from, &mut |payload| replay.apply(payload))?;
+    let replayed =
+        journal::replay(&*files.disk, &files.journal, catalogue.id, from, &mut |payload| replay.apply(payload))?;
     let sequence = replayed.end.sequence;
     store.update(Purpose::Free, |update| {
         for (id, topic_id, batches) in &replay.partitions() {
@@ -290,7 +291,7 @@ fn start_session(files: &Files, store: &Store, id: StoreId, sequence: u64, optio
     #[expect(clippy::cast_possible_truncation, reason = "64 of the 128 random bits are enough")]
     let salt = random_u128()? as u64;
     let mark = Mark { salt, sequence, position: 0, chain: 0 };
-    let journal = Journal::create(&files.disk, &files.journal, id, options.journal_capacity(), mark)?;
+    let journal = Journal::create(&*files.disk, &files.journal, id, options.journal_capacity(), mark)?;
     store.update(Purpose::Free, |update| update.set_session(Session::Open(mark)))?;
     Ok(journal)
 }

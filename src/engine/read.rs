@@ -57,7 +57,9 @@ impl Engine {
     /// The first record at or behind the log start whose timestamp is at least `timestamp`.
     pub(crate) fn find_timestamp(&self, log: &PartitionLog, timestamp: i64) -> Result<Option<OffsetAndTimestamp>> {
         if timestamp < 0 {
-            return Err(Error::illegal_argument(format!("timestamp {timestamp} is negative: give milliseconds since 1970")));
+            return Err(Error::illegal_argument(format!(
+                "timestamp {timestamp} is negative: give milliseconds since 1970"
+            )));
         }
         // The tail is taken first: what leaves it meanwhile is found in the store.
         let tail = log.tail();

@@ -285,10 +285,11 @@ impl Group {
         timestamp_type: TimestampType,
         first_bytes: usize,
     ) -> &mut BatchBuilder {
-        let open = partition.open.filter(|&(number, _)| number == self.number).map(|(_, index)| index).filter(|&index| {
-            let batch = self.batches.get(index);
-            batch.is_some_and(|(_, batch)| batch.header().timestamp_type == timestamp_type)
-        });
+        let open =
+            partition.open.filter(|&(number, _)| number == self.number).map(|(_, index)| index).filter(|&index| {
+                let batch = self.batches.get(index);
+                batch.is_some_and(|(_, batch)| batch.header().timestamp_type == timestamp_type)
+            });
         let index = open.unwrap_or_else(|| {
             let log = &partition.log;
             let builder = BatchBuilder::new(log.id, partition.next_offset, timestamp_type, first_bytes);

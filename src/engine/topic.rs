@@ -24,9 +24,9 @@ impl Topic {
     pub(crate) fn load(row: &TopicRow, bounds: impl Fn(LogId) -> (Offset, Offset)) -> Result<Self> {
         let mut config = TopicConfig::default();
         for (key, value) in &row.overrides {
-            config = config
-                .set(key, value)
-                .map_err(|error| Error::corrupt(format!("the configuration of topic `{}`", row.name), error.to_string()))?;
+            config = config.set(key, value).map_err(|error| {
+                Error::corrupt(format!("the configuration of topic `{}`", row.name), error.to_string())
+            })?;
         }
         let log = |partition| {
             let id = LogId { topic: row.number, partition };
@@ -61,9 +61,7 @@ impl Topic {
     }
 
     pub(crate) fn partition(&self, partition: u32) -> Result<&Arc<PartitionLog>> {
-        self.partitions
-            .get(partition as usize)
-            .ok_or_else(|| Error::unknown_partition(self.name.as_str(), partition))
+        self.partitions.get(partition as usize).ok_or_else(|| Error::unknown_partition(self.name.as_str(), partition))
     }
 
     /// The same topic with another configuration.

@@ -99,7 +99,9 @@ impl Engine {
         self.check_writable()?;
         let topic = self.topic(name)?;
         if !Arc::ptr_eq(&topic, &before) {
-            return Err(Error::illegal_state(format!("topic `{name}` was changed meanwhile: look at it and try again")));
+            return Err(Error::illegal_state(format!(
+                "topic `{name}` was changed meanwhile: look at it and try again"
+            )));
         }
         self.change_topic(Arc::new(topic.with_config(config)))
     }

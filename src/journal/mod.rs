@@ -56,5 +56,5 @@ mod ring;
 mod writer;
 
 pub(crate) use frame::Frame;
-pub(crate) use replay::{Replayed, holds_frames, replay, verify};
+pub(crate) use replay::{holds_frames, replay, verify};
 pub(crate) use writer::{AppendError, Journal};

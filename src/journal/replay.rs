@@ -323,7 +323,7 @@ pub(super) mod tests {
 
     /// Index in the file of the byte at a position of the first lap.
     fn index(position: u64) -> usize {
-        (Ring::START + position) as usize
+        usize::try_from(Ring::START + position).unwrap()
     }
 
     fn is_corrupt<T>(result: &Result<T>) -> bool {

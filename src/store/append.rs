@@ -54,8 +54,7 @@ fn next_batch<'b>(
         let header = &batch.header;
         let follows = header.base_offset == *end || (header.base_offset > *end && header.base_offset <= log_start);
         if header.log != log || !follows {
-            let reason =
-                format!("records of {} from offset {} on do not follow it", header.log, header.base_offset);
+            let reason = format!("records of {} from offset {} on do not follow it", header.log, header.base_offset);
             return Err(Error::corrupt(format!("{log}, offset {end}"), reason));
         }
         *end = header.last_offset.next();

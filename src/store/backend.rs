@@ -231,12 +231,7 @@ pub(super) struct Backend {
 
 impl Backend {
     pub(super) fn new(medium: &Arc<Medium>, trouble: &Arc<Trouble>, expect: Expect) -> Self {
-        Self {
-            medium: Arc::clone(medium),
-            trouble: Arc::clone(trouble),
-            expect,
-            looked: AtomicBool::new(false),
-        }
+        Self { medium: Arc::clone(medium), trouble: Arc::clone(trouble), expect, looked: AtomicBool::new(false) }
     }
 
     fn noted<T>(&self, operation: Operation, result: io::Result<T>) -> io::Result<T> {

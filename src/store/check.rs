@@ -242,11 +242,7 @@ impl StoreCheck {
     }
 
     /// Adds the chunks up to segments, which begin where the table says they do.
-    fn check_segments(
-        &mut self,
-        transaction: &ReadTransaction,
-        chunks: BTreeMap<ChunkKey, IndexRow>,
-    ) -> Result<()> {
+    fn check_segments(&mut self, transaction: &ReadTransaction, chunks: BTreeMap<ChunkKey, IndexRow>) -> Result<()> {
         let found: BTreeMap<ChunkKey, SegmentRow> = self.rows(&transaction.open_table(SEGMENTS).redb()?)?;
         let mut expected: BTreeMap<ChunkKey, SegmentRow> = BTreeMap::new();
         for (key, chunk) in chunks {

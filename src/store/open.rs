@@ -72,7 +72,9 @@ impl Handle {
     }
 
     fn failure(&self) -> Error {
-        self.trouble.gravest().map_or_else(|| Error::corrupt("the store", "it can't be opened again"), |(_, error)| error)
+        self.trouble
+            .gravest()
+            .map_or_else(|| Error::corrupt("the store", "it can't be opened again"), |(_, error)| error)
     }
 }
 

@@ -124,12 +124,7 @@ impl Store {
     }
 
     /// The first record with the largest timestamp at or behind `from`.
-    pub(crate) fn max_timestamp(
-        &self,
-        log: LogId,
-        topic: TopicId,
-        from: Offset,
-    ) -> Result<Option<OffsetAndTimestamp>> {
+    pub(crate) fn max_timestamp(&self, log: LogId, topic: TopicId, from: Offset) -> Result<Option<OffsetAndTimestamp>> {
         self.view(|transaction| {
             let lookup = Lookup::open(transaction, log, topic)?;
             // The largest so far, and the chunk that it is in.
@@ -291,11 +286,9 @@ pub(super) fn chunks_of(log: LogId) -> RangeInclusive<ChunkKey> {
 pub(super) fn decode_stored_chunk(key: ChunkKey, bytes: &[u8], topic: TopicId) -> Result<RecordBatch> {
     let batch = decode_chunk(bytes.to_vec(), topic).map_err(|error| match error {
         ChunkError::Damaged(reason) => Error::corrupt(chunk_words(key), reason),
-        ChunkError::Version(version) => Error::UnsupportedVersion {
-            what: "chunk",
-            found: u32::from(version),
-            supported: u32::from(CHUNK_VERSION),
-        },
+        ChunkError::Version(version) => {
+            Error::UnsupportedVersion { what: "chunk", found: u32::from(version), supported: u32::from(CHUNK_VERSION) }
+        }
     })?;
     if (batch.header.log, batch.header.base_offset) != chunk_of(key) {
         return Err(Error::corrupt(chunk_words(key), "the chunk belongs elsewhere"));

@@ -388,7 +388,12 @@ fn a_newer_format_is_refused() {
     store
         .update(Purpose::Grow, |update| {
             let row = schema::encode_row(&(), &schema::Format(2));
-            update.tables.meta.insert("format", row.as_slice()).map(drop).map_err(|e| Error::illegal_state(e.to_string()))
+            update
+                .tables
+                .meta
+                .insert("format", row.as_slice())
+                .map(drop)
+                .map_err(|e| Error::illegal_state(e.to_string()))
         })
         .unwrap();
     drop(store);

@@ -300,15 +300,15 @@ impl History {
 
     fn world_at(&mut self, at: usize) -> World {
         let checkpoint = at / CHECKPOINT_EVERY;
-        let (mut reached, mut world) = match self.cursor.take() {
-            Some((reached, world)) if reached <= at && checkpoint * CHECKPOINT_EVERY <= reached => (reached, world),
-            _ => (checkpoint * CHECKPOINT_EVERY, self.checkpoints.get(checkpoint).cloned().unwrap_or_default()),
+        let checkpointed = checkpoint * CHECKPOINT_EVERY;
+        let (reached, mut world) = match self.cursor.take() {
+            Some((reached, world)) if (checkpointed..=at).contains(&reached) => (reached, world),
+            _ => (checkpointed, self.checkpoints.get(checkpoint).cloned().unwrap_or_default()),
         };
         for operation in self.operations.get(reached..at).unwrap_or_default() {
             world.apply(operation);
         }
-        reached = at;
-        self.cursor = Some((reached, world.clone()));
+        self.cursor = Some((at, world.clone()));
         world
     }
 }
@@ -498,14 +498,14 @@ mod tests {
     fn contents_agree_with_a_vector() {
         let mut random = Random::new(7);
         let (mut content, mut bytes) = (Content::default(), Vec::new());
-        for step in 0..2_000_u32 {
-            let at = random.below(40_000) as usize;
-            let len = random.below(9_000) as usize;
+        for step in 0..2_000 {
+            let mut below = |limit| usize::try_from(random.below(limit)).unwrap();
+            let (at, len) = (below(40_000), below(9_000));
             if random.below(5) == 0 {
                 content.set_len(at as u64);
                 bytes.resize(at, 0);
             } else {
-                let part = vec![if step % 3 == 0 { 0 } else { step as u8 }; len];
+                let part = vec![if step % 3 == 0 { 0 } else { 1 }; len];
                 if len > 0 && bytes.len() < at + len {
                     bytes.resize(at + len, 0);
                 }

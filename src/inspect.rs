@@ -1,0 +1,116 @@
+//! What a check and a count of everything say.
+
+use std::fmt;
+
+use crate::error::Error;
+
+/// What [`Broker::check`](crate::Broker::check) found.
+///
+/// ```
+/// let broker = brooklet::Broker::in_memory()?;
+/// let report = broker.check()?;
+/// assert!(report.is_healthy(), "{report}");
+/// # Ok::<(), brooklet::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct CheckReport {
+    pub(crate) problems: Vec<String>,
+    /// Topics in the store.
+    pub topics: u64,
+    /// Partitions that hold or held records.
+    pub partitions: u64,
+    /// Chunks read and decoded.
+    pub chunks: u64,
+    /// Records in them.
+    pub records: u64,
+    /// Bytes of chunks.
+    pub bytes: u64,
+    /// Acknowledged records that are not in the store yet.
+    pub tail_records: u64,
+    /// Journal frames read that the store does not need any more after the next checkpoint.
+    pub frames: u64,
+}
+
+impl CheckReport {
+    /// Whether nothing is wrong.
+    pub fn is_healthy(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// What is wrong, in words, each with its place.
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+}
+
+impl fmt::Display for CheckReport {
+    /// A line of counts, then a line for each problem.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: {} topics, {} partitions, {} chunks with {} records in {} bytes, {} records in {} journal frames",
+            if self.is_healthy() { "healthy" } else { "DAMAGED" },
+            self.topics,
+            self.partitions,
+            self.chunks,
+            self.records,
+            self.bytes,
+            self.tail_records,
+            self.frames
+        )?;
+        self.problems.iter().try_for_each(|problem| write!(f, "\n- {problem}"))
+    }
+}
+
+/// How much there is of everything: [`Broker::stats`](crate::Broker::stats).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Topics.
+    pub topics: usize,
+    /// Partitions of all topics.
+    pub partitions: usize,
+    /// Records in the store; those in the tail are not counted.
+    pub stored_records: u64,
+    /// Bytes of chunks in the store.
+    pub stored_bytes: u64,
+    /// Length of the store's file in bytes.
+    pub store_file_bytes: u64,
+    /// Bytes of that file which hold nothing: they are used again before it grows.
+    pub store_unused_bytes: u64,
+    /// Bytes of the journal that wait for a checkpoint.
+    pub journal_used_bytes: u64,
+    /// Bytes that the journal can hold; 0 in memory.
+    pub journal_capacity_bytes: u64,
+    /// Bytes of `buffer_memory` in use: records sent and not yet in the store.
+    pub buffered_bytes: usize,
+    /// Whether the disk was full at the last checkpoint. Sends fail until there is room.
+    pub storage_full: bool,
+    /// Why the broker stopped; `None` while it works.
+    pub failure: Option<Error>,
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} topics, {} partitions, {} records stored in {} bytes; store file {} bytes ({} unused), journal {} of {} bytes",
+            self.topics,
+            self.partitions,
+            self.stored_records,
+            self.stored_bytes,
+            self.store_file_bytes,
+            self.store_unused_bytes,
+            self.journal_used_bytes,
+            self.journal_capacity_bytes
+        )?;
+        if self.storage_full {
+            write!(f, "; DISK FULL")?;
+        }
+        match &self.failure {
+            None => Ok(()),
+            Some(failure) => write!(f, "; STOPPED: {failure}"),
+        }
+    }
+}
