@@ -1,4 +1,78 @@
-//! brooklet
+//! *SQLite is to PostgreSQL what brooklet is to Apache Kafka.*
+//!
+//! brooklet keeps topics and partitions in one file and lets many consumers in your process read them, each at its own
+//! position: Kafka's semantics as a synchronous library, without a server and without an async runtime. It is for desktop and
+//! edge applications, local event sourcing and offline-first replay.
+//!
+//! # One story
+//!
+//! ```
+//! use brooklet::{Broker, NewTopic, OffsetReset, OffsetSpec, ProducerRecord};
+//! use std::time::Duration;
+//! # let directory = tempfile::tempdir().unwrap();
+//! # let path = directory.path().join("app.brooklet");
+//!
+//! // A file. It is created when it is not there.
+//! let broker = Broker::open(&path)?;
+//! broker.create_topic(NewTopic::new("orders", 3))?;
+//!
+//! // Records with the same key go to the same partition, in the order of the sends.
+//! let producer = broker.producer();
+//! for value in ["created", "paid", "shipped"] {
+//!     producer.send(ProducerRecord::to("orders").key("c-42").value(value))?;
+//! }
+//! producer.flush()?; // on the disk now
+//!
+//! // Any number of consumers read independently, from wherever they like.
+//! let partitions = [("orders", 0), ("orders", 1), ("orders", 2)];
+//! let mut consumer = broker.consumer().offset_reset(OffsetReset::Earliest).assign(partitions)?;
+//! let mut story = Vec::new();
+//! while story.len() < 3 {
+//!     for record in &consumer.poll(Duration::from_secs(1))? {
+//!         assert_eq!(record.key(), Some(&b"c-42"[..]));
+//!         story.push(String::from_utf8_lossy(record.value().unwrap()).into_owned());
+//!     }
+//! }
+//! assert_eq!(story, ["created", "paid", "shipped"]);
+//!
+//! // A process that is killed here has lost nothing: the next `open` brings everything back.
+//! broker.close()?;
+//! # Ok::<(), brooklet::Error>(())
+//! ```
+//!
+//! # The nouns
+//!
+//! | | |
+//! |---|---|
+//! | [`Broker`] | the open file; creates, describes and deletes topics. [`Builder`] has its options |
+//! | [`Producer`] | sends a [`ProducerRecord`], gives back a [`Delivery`] to wait for, which gives [`RecordMetadata`] |
+//! | [`Consumer`] | [`poll`](Consumer::poll)s [`ConsumerRecords`] from the partitions that it was assigned |
+//! | [`TopicPartition`], [`Offset`], [`OffsetSpec`] | where a record is, and how to say where to read |
+//! | [`Durability`] | when a record counts as acknowledged, and what it then survives |
+//! | [`TopicConfig`] | what can be set on a topic, under Kafka's keys |
+//! | [`Error`] | what was wrong, and what to do |
+//!
+//! # What is promised
+//!
+//! - **Order.** Within a partition, records have ascending offsets without gaps, in the order of the sends. An offset never
+//!   names another record, also not after records were deleted.
+//! - **A prefix.** After a crash at any point the file holds exactly a prefix of what was acknowledged, in the one order in which
+//!   it was acknowledged; in `Sync` mode that is all of it. [`Durability`] says it exactly.
+//! - **What is seen is acknowledged.** A consumer sees a record when it is acknowledged, never before.
+//! - **Damage is told.** Every record is behind a checksum. Bytes that are not what was written give [`Error::Corrupt`], never
+//!   another record. (A last journal frame that is damaged looks like one that was never finished: see [`docs::format`].)
+//! - **Readers never wait for writers**, and never keep space from being reused.
+//!
+//! # What it is not
+//!
+//! It is not a server, does not replicate, and has no network code. One process opens the file at a time. Consumer groups with
+//! committed offsets, retention, compaction and transactions are not there yet.
+//!
+//! # Platforms
+//!
+//! Developed and tested on Linux. On macOS a sync is `F_FULLFSYNC`, on Windows `FlushFileBuffers`, as std's `sync_data` does
+//! it. A 64-bit system is assumed. Build with `panic = "unwind"`, the default: damage that makes the store's engine panic is
+//! then an [`Error::Corrupt`]; with `panic = "abort"` it ends the process.
 // The tests' simulated disk says `brooklet::disk`, from inside this crate and from outside.
 #[cfg(test)]
 extern crate self as brooklet;
@@ -24,6 +98,9 @@ mod admin;
 mod broker;
 mod consumer;
 mod producer;
+
+#[cfg(any(doc, doctest))]
+pub mod docs;
 
 pub use admin::{NewTopic, PartitionDescription, TopicDescription};
 pub use broker::{Broker, Builder};
