@@ -227,7 +227,7 @@ impl Default for Builder {
 const MIN_BUFFER_MEMORY: usize = 1 << 10;
 
 /// The most `buffer_memory`, in bytes.
-const MAX_BUFFER_MEMORY: usize = 1 << 30;
+const MAX_BUFFER_MEMORY: usize = 512 << 20;
 
 impl Builder {
     /// When a record counts as acknowledged; default [`Durability::Sync`].
@@ -242,7 +242,7 @@ impl Builder {
         self
     }
 
-    /// Bytes that records may take from `send` until they are in the store; default 32 MiB, 1 KiB to 1 GiB. The journal is as
+    /// Bytes that records may take from `send` until they are in the store; default 32 MiB, 1 KiB to 512 MiB. The journal is as
     /// large. A `send` that finds no room commits and checkpoints first, for at most [`max_block`](Builder::max_block)
     /// (Kafka's `buffer.memory`).
     pub fn buffer_memory(mut self, bytes: usize) -> Self {

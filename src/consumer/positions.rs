@@ -11,8 +11,9 @@ use crate::engine::{Engine, PartitionLog, Waiter};
 use crate::error::Result;
 use crate::types::{Offset, OffsetSpec};
 
-/// Bytes read from the log at once.
-const READ_AHEAD: usize = 256 << 10;
+/// Bytes read from the log at once: one chunk after a seek, twice as much each time reading goes on from there.
+const MIN_READ_AHEAD: usize = 16 << 10;
+const MAX_READ_AHEAD: usize = 256 << 10;
 
 /// Where the next record is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,7 @@ pub(super) struct Assigned {
     /// Batches from the position on, the first one entered at `place`.
     fetched: VecDeque<Arc<RecordBatch>>,
     place: Option<Place>,
+    read_ahead: usize,
 }
 
 /// What one `poll` may still give.
@@ -57,7 +59,14 @@ pub(super) struct Budget {
 impl Assigned {
     pub(super) fn new(log: Arc<PartitionLog>, waiter: &Arc<Waiter>) -> Self {
         log.add_waiter(waiter);
-        Self { log, position: Position::Unset, paused: false, fetched: VecDeque::new(), place: None }
+        Self {
+            log,
+            position: Position::Unset,
+            paused: false,
+            fetched: VecDeque::new(),
+            place: None,
+            read_ahead: MIN_READ_AHEAD,
+        }
     }
 
     /// Moves the position. What was read ahead is dropped (C-13).
@@ -65,6 +74,7 @@ impl Assigned {
         self.position = position;
         self.fetched.clear();
         self.place = None;
+        self.read_ahead = MIN_READ_AHEAD;
     }
 
     /// Goes over to the topic that was created again under the same name. The old position means nothing in it.
@@ -110,7 +120,8 @@ impl Assigned {
             return Ok(());
         }
         let mut batches = Vec::new();
-        engine.read(&self.log, offset, READ_AHEAD, &mut batches)?;
+        engine.read(&self.log, offset, self.read_ahead, &mut batches)?;
+        self.read_ahead = (self.read_ahead * 2).min(MAX_READ_AHEAD);
         self.fetched = batches.into();
         self.enter(offset);
         Ok(())

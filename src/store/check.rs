@@ -46,8 +46,8 @@ pub(crate) struct StoreStats {
 const MAX_FINDINGS: usize = 100;
 
 impl Store {
-    /// Checks every page, row, chunk and record. Nobody else can use the store meanwhile. A store in order is not
-    /// changed by it.
+    /// Checks every page, row, chunk and record. Nobody else can use the store meanwhile. In a store in order only
+    /// redb's own header is written.
     ///
     /// # Errors
     ///

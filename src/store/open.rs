@@ -147,8 +147,9 @@ impl Store {
         let opened = Handle::open(&self.medium, self.options, Expect::Database);
         self.medium.keep_locks(false);
         match opened {
-            Ok(fresh) => {
-                *handle = Handle { generation: generation.wrapping_add(1), ..fresh };
+            Ok(mut fresh) => {
+                fresh.generation = generation.wrapping_add(1);
+                *handle = fresh;
                 Ok(())
             }
             Err(error) => {
@@ -238,6 +239,15 @@ impl Handle {
                 Err(Error::UnsupportedVersion { what: "store", found, supported: FORMAT })
             }
             Format(found) => Err(Error::corrupt("the store", format!("there never was a format {found}"))),
+        }
+    }
+}
+
+impl Drop for Handle {
+    /// Closing reads and writes pages too, and damaged ones may make it panic.
+    fn drop(&mut self) {
+        if let Some(database) = self.take() {
+            let _ = self.trouble.guard(|| database.close().redb());
         }
     }
 }

@@ -220,8 +220,8 @@ impl Lookup {
         from: Offset,
         mut visit: impl FnMut(&SegmentRow, RangeInclusive<ChunkKey>) -> Result<Search>,
     ) -> Result<()> {
-        let first = self.segments.range(chunk_key(self.log, Offset::ZERO)..=chunk_key(self.log, from)).redb()?;
-        let first = first.rev().next();
+        let up_to = chunk_key(self.log, Offset::ZERO)..=chunk_key(self.log, from);
+        let first = self.segments.range(up_to).redb()?.next_back();
         let behind = chunk_key(self.log, from.next())..=chunk_key(self.log, Offset::MAX);
         for entry in first.into_iter().chain(self.segments.range(behind).redb()?) {
             let (key, segment) = decode_entry::<SegmentRow>(entry)?;
