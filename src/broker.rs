@@ -144,10 +144,6 @@ impl Broker {
     pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.inner.engine
     }
-
-    pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
-        &self.inner.disk
-    }
 }
 
 impl fmt::Debug for Broker {

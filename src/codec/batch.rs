@@ -345,11 +345,6 @@ impl BatchBuilder {
         &self.header
     }
 
-    /// Bytes of the records so far.
-    pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
     /// The batch; `None` when no record came.
     pub(crate) fn finish(mut self) -> Option<RecordBatch> {
         self.header.length = u32::try_from(self.bytes.len()).ok()?;

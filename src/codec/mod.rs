@@ -12,7 +12,7 @@ mod record;
 mod varint;
 
 pub(crate) use batch::{BatchBuilder, BatchHeader, Place, RecordBatch, Walk, WalkedRecord};
-pub(crate) use chunk::{CHUNK_VERSION, Chunk, ChunkError, ChunkWriter, MAX_CHUNK, MERGE_CHUNK, decode_chunk};
+pub(crate) use chunk::{CHUNK_VERSION, Chunk, ChunkError, ChunkWriter, MERGE_CHUNK, decode_chunk};
 pub(crate) use entry::{Entry, append_entry_len, decode_entries, encode_append};
 pub(crate) use mark::Mark;
 pub(crate) use record::{HeaderIter, RawHeader, RecordParts, encoded_len};
@@ -60,10 +60,6 @@ impl<'a> Reader<'a> {
         let (&byte, rest) = self.bytes.split_first().ok_or(DecodeError("it ends too early"))?;
         self.bytes = rest;
         Ok(byte)
-    }
-
-    pub(crate) fn u16(&mut self) -> Result<u16, DecodeError> {
-        self.array().map(u16::from_le_bytes)
     }
 
     pub(crate) fn u32(&mut self) -> Result<u32, DecodeError> {

@@ -105,11 +105,6 @@ impl Journal {
         self.end
     }
 
-    /// The bytes that a frame with a payload of `payload_len` bytes takes.
-    pub(crate) fn frame_len(payload_len: usize) -> u64 {
-        frame_len(payload_len)
-    }
-
     /// Bytes that frames can take before some are recycled.
     pub(crate) fn free(&self) -> u64 {
         self.ring.capacity() - self.used()
@@ -321,7 +316,7 @@ mod tests {
         append(&mut journal, &[3; 2_008], 0);
         assert_eq!(recover(&disk, &applied).unwrap().0, [[2; 2_008], [3; 2_008]]);
         verify(&*journal.file(), path(), STORE, &applied, &journal.end()).unwrap();
-        let too_large = Journal::frame_len(5_000);
+        let too_large = frame_len(5_000);
         assert!(too_large > journal.capacity());
         assert!(matches!(journal.append(&mut frame_of(&[4; 5_000]), 0), Err(AppendError::Nothing(_))));
     }
@@ -484,7 +479,7 @@ mod tests {
             let mut applied = FIRST;
             for (number, (size, recycle, reopen)) in (0..).zip(sizes) {
                 let payload = numbered(number, size);
-                if recycle || journal.free() < Journal::frame_len(payload.len()) {
+                if recycle || journal.free() < frame_len(payload.len()) {
                     applied = journal.end();
                     waiting.clear();
                     if reopen {
@@ -498,7 +493,7 @@ mod tests {
                 let before = journal.end();
                 journal.append(&mut frame, before.sequence).unwrap();
                 prop_assert_eq!(frame.payload_len(), payload.len());
-                prop_assert_eq!(journal.end().position - before.position, Journal::frame_len(payload.len()));
+                prop_assert_eq!(journal.end().position - before.position, frame_len(payload.len()));
                 waiting.push((before, payload));
                 let (payloads, replayed) = recover(&disk, &applied).unwrap();
                 prop_assert!(payloads.iter().eq(waiting.iter().map(|(_, payload)| payload)));

@@ -47,8 +47,7 @@ mod update;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use check::{StoreCheck, StoreStats};
 pub(crate) use open::{Store, StoreOptions};
 pub(crate) use read::Catalogue;
-pub(crate) use schema::{PartitionRow, Session, TopicRow};
+pub(crate) use schema::{Session, TopicRow};
 pub(crate) use update::{Purpose, Update};

@@ -1,6 +1,6 @@
 //! Reading: the catalogue at opening, runs of records, and offsets by time. Every call opens a snapshot and closes it.
 
-use std::ops::RangeInclusive;
+use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 
 use redb::{AccessGuard, Key, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageError};
@@ -71,12 +71,20 @@ impl Store {
                 return Ok(batches);
             }
             let chunks = transaction.open_table(CHUNKS).redb()?;
-            let mut entry = chunks.range(chunk_key(log, Offset::ZERO)..=chunk_key(log, from)).redb()?.next_back();
-            let mut behind = chunks.range(chunk_key(log, from.next())..=chunk_key(log, Offset::MAX)).redb()?;
+            // A range would load the chunks at both of its ends; a cursor loads those that it is asked for.
+            let mut cursor = chunks.upper_bound(Bound::Included(chunk_key(log, from))).redb()?;
+            let mut entry = cursor.prev().redb()?;
+            if entry.is_some() {
+                cursor.next().redb()?;
+            }
             let mut bytes = 0;
             let mut expected = from;
             while expected < row.end && (batches.is_empty() || bytes < max_bytes) {
-                let Some((key, value)) = entry.take().or_else(|| behind.next()).transpose().redb()? else {
+                let next = match entry.take() {
+                    Some(entry) => Some(entry),
+                    None => cursor.next().redb()?,
+                };
+                let Some((key, value)) = next.filter(|(key, _)| chunk_of(key.value()).0 == log) else {
                     return Err(hole(log, expected));
                 };
                 let batch = decode_stored_chunk(key.value(), value.value(), topic)?;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use super::schema::PartitionRow;
 use super::*;
 use crate::codec::{BatchBuilder, Mark, Place, RawHeader, RecordBatch, RecordParts};
 use crate::disk::sim_disk::{Fault, Op, Repeat, SimDisk};
