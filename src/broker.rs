@@ -154,6 +154,9 @@ impl fmt::Debug for Broker {
 
 impl Inner {
     fn close(&self) -> Result<()> {
+        if self.engine.is_forked() {
+            return Err(Error::Forked);
+        }
         close(&self.engine, &*self.disk, self.background.lock().take())
     }
 }
@@ -161,6 +164,11 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         let background = self.background.get_mut().take();
+        if self.engine.is_forked() {
+            // The thread is the parent's: there is nobody here to wait for.
+            std::mem::forget(background);
+            return;
+        }
         if !in_callback() {
             let _ = close(&self.engine, &*self.disk, background);
             return;

@@ -86,6 +86,9 @@ impl Engine {
     /// Changes the store; `changing_store` is held. A full disk leaves everything as it was; any other failure stops the
     /// broker, as nobody knows what the store holds.
     pub(crate) fn update_store(&self, purpose: Purpose, work: impl Fn(&mut Update<'_>) -> Result<()>) -> Result<()> {
+        if self.is_forked() {
+            return Err(Error::Forked);
+        }
         match self.store.update(purpose, work) {
             Err(error) if !matches!(error, Error::StorageFull { .. }) => {
                 Err(Error::ReopenRequired { source: self.health.stop(error) })

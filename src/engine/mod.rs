@@ -119,6 +119,8 @@ pub(crate) struct Engine {
     /// All consumers: they look again when a topic comes or the broker closes.
     watchers: Mutex<Vec<Weak<Waiter>>>,
     closed: AtomicBool,
+    /// The process that opened the files.
+    process: u32,
 }
 
 impl fmt::Debug for Engine {
@@ -137,11 +139,19 @@ impl Engine {
         if self.closed.load(Ordering::SeqCst) { Err(Error::Closed) } else { Ok(()) }
     }
 
+    /// Whether this process was forked from the one that opened the files. It shares them, and must leave them alone.
+    pub(crate) fn is_forked(&self) -> bool {
+        std::process::id() != self.process
+    }
+
     /// Fails when the caller may not change anything: the broker is closed or stopped by a failure, or the caller is a
     /// callback, which runs within a commit and would wait for itself.
     pub(crate) fn check_writable(&self) -> Result<()> {
         self.check_open()?;
         self.health.check()?;
+        if self.is_forked() {
+            return Err(Error::Forked);
+        }
         if in_callback() {
             return Err(Error::illegal_state("a callback of a send can't do this: do it in another thread"));
         }

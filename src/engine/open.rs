@@ -4,13 +4,13 @@
 //!
 //! 1. Is there no store, create one: take the lock on the journal's file, make the store under another name, rename it into
 //!    place, sync the directory. A crash before the rename leaves files that the next opener recognises and replaces.
-//! 2. Is there a journal, the last session may have ended badly: sync both files and drop what memory caches of them, so
-//!    that only what is on the disk is believed.
-//! 3. Open the store: this takes its lock. Nothing of the journal was read or written before.
-//! 4. Does the session row say `Open`, recover: replay the journal's frames from the row's mark on, and bring them into the
-//!    store together with a row that says `Closed`. **That commit is the commit point of recovery**; nobody has read a
-//!    record before it. A crash before it repeats the recovery; after it, the journal is not needed any more.
-//! 5. Start a session: create the journal anew under a salt never used before, then commit the row `Open` with its first
+//! 2. Open the store: this takes its lock. Nothing of the journal was read or written before. If the store was not closed, it
+//!    is synced first and what memory caches of it is dropped, so that only what is on the disk is believed.
+//! 3. Does the session row say `Open`, recover: sync the journal and drop what memory caches of it, replay its frames from the
+//!    row's mark on, and bring them into the store together with a row that says `Closed`. **That commit is the commit point
+//!    of recovery**; nobody has read a record before it. A crash before it repeats the recovery; after it, the journal is
+//!    not needed any more.
+//! 4. Start a session: create the journal anew under a salt never used before, then commit the row `Open` with its first
 //!    mark. **That commit is the commit point of the session**; no record is acknowledged before it.
 //!
 //! Closing runs a last checkpoint whose row says `Closed`, closes the store and removes the journal.
@@ -60,12 +60,12 @@ impl Engine {
     pub(crate) fn open(disk: Arc<dyn Disk>, path: &Path, how: OpenHow, options: Options) -> Result<Self> {
         let files = Files { journal: beside(path, "-journal"), store: path.to_owned(), disk };
         files.ensure_store(how, &options)?;
-        files.distrust_cache()?;
         let store = Store::open(&files.disk, path, options.store_options())?;
         let mut catalogue = store.load()?;
         let sequence = match catalogue.session {
             Session::Closed { sequence } => sequence,
             Session::Open(mark) => {
+                files.distrust_journal_cache()?;
                 let sequence = recover(&files, &store, &catalogue, &mark)?;
                 catalogue = store.load()?;
                 sequence
@@ -119,6 +119,7 @@ impl Engine {
             bell: Bell::new(),
             watchers: Mutex::new(Vec::new()),
             closed: AtomicBool::new(false),
+            process: std::process::id(),
             options,
         })
     }
@@ -200,16 +201,15 @@ impl Files {
         Store::create(&self.disk, &self.store, StoreId(random_u128()?), options.store_options())
     }
 
-    /// Step 2: after a failed sync, memory may show what the disk does not have. Only the disk counts.
-    fn distrust_cache(&self) -> Result<()> {
+    /// Step 3: after a failed sync, memory may show what the disk does not have. Only the disk counts.
+    fn distrust_journal_cache(&self) -> Result<()> {
         if !self.exists(&self.journal)? {
             return Ok(());
         }
-        for path in [&self.store, &self.journal] {
-            let file = self.disk.open(path, OpenMode::Existing).map_err(|error| Error::io("open", path, error))?;
-            file.sync().map_err(|error| Error::io("sync", path, error))?;
-            file.drop_cache();
-        }
+        let io = |operation| move |error| Error::io(operation, &self.journal, error);
+        let file = self.disk.open(&self.journal, OpenMode::Existing).map_err(io("open"))?;
+        file.sync().map_err(io("sync"))?;
+        file.drop_cache();
         Ok(())
     }
 
@@ -218,7 +218,7 @@ impl Files {
     }
 }
 
-/// Step 4: brings the journal's frames into the store. Gives the sequence number of the next frame.
+/// Step 3: brings the journal's frames into the store. Gives the sequence number of the next frame.
 fn recover(files: &Files, store: &Store, catalogue: &Catalogue, from: &Mark) -> Result<u64> {
     let mut replay = Replay::new(catalogue, &files.journal);
     let replayed =
@@ -286,7 +286,7 @@ impl<'a> Replay<'a> {
     }
 }
 
-/// Step 5: a new journal, then the session row.
+/// Step 4: a new journal, then the session row.
 fn start_session(files: &Files, store: &Store, id: StoreId, sequence: u64, options: &Options) -> Result<Journal> {
     #[expect(clippy::cast_possible_truncation, reason = "64 of the 128 random bits are enough")]
     let salt = random_u128()? as u64;

@@ -27,6 +27,8 @@ pub(super) struct Medium {
     path: PathBuf,
     place: Place,
     locks: Locks,
+    /// The process that opened it. One forked from it shares the file and its locks, and must change neither.
+    process: u32,
 }
 
 impl fmt::Debug for Medium {
@@ -53,13 +55,15 @@ impl Medium {
             }
             None => LockOwner::Simple(Arc::clone(&file)),
         };
-        Ok(Self { path: path.to_owned(), place: Place::File(file), locks: Locks::new(owner) })
+        let locks = Locks::new(owner);
+        Ok(Self { path: path.to_owned(), place: Place::File(file), locks, process: std::process::id() })
     }
 
     /// Memory.
     pub(super) fn memory() -> Self {
         let place = Place::Memory(InMemoryBackend::new());
-        Self { path: PathBuf::from("(in memory)"), place, locks: Locks::new(LockOwner::Nobody) }
+        let locks = Locks::new(LockOwner::Nobody);
+        Self { path: PathBuf::from("(in memory)"), place, locks, process: std::process::id() }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -74,6 +78,14 @@ impl Medium {
         }
     }
 
+    fn is_forked(&self) -> bool {
+        std::process::id() != self.process
+    }
+
+    fn refuse_forked(&self) -> io::Result<()> {
+        if self.is_forked() { Err(io::Error::other(Error::Forked)) } else { Ok(()) }
+    }
+
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         match &self.place {
             Place::File(file) => file.read_at(offset, out),
@@ -82,6 +94,7 @@ impl Medium {
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.refuse_forked()?;
         match &self.place {
             Place::File(file) => file.write_at(offset, bytes),
             Place::Memory(memory) => memory.write(offset, bytes),
@@ -89,6 +102,7 @@ impl Medium {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        self.refuse_forked()?;
         match &self.place {
             Place::File(file) => file.set_len(len),
             Place::Memory(memory) => memory.set_len(len),
@@ -96,6 +110,7 @@ impl Medium {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.refuse_forked()?;
         match &self.place {
             Place::File(file) => file.sync(),
             Place::Memory(_) => Ok(()),
@@ -271,7 +286,7 @@ impl StorageBackend for Backend {
     }
 
     fn close(&self) -> io::Result<()> {
-        self.medium.locks.close()
+        if self.medium.is_forked() { Ok(()) } else { self.medium.locks.close() }
     }
 
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
@@ -279,7 +294,7 @@ impl StorageBackend for Backend {
     }
 
     fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.medium.locks.unlock((start, end))
+        if self.medium.is_forked() { Ok(()) } else { self.medium.locks.unlock((start, end)) }
     }
 
     fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
