@@ -246,7 +246,7 @@ impl Broker {
     /// # Errors
     ///
     /// Damage is a problem in the report, not an error. [`Io`](crate::Error::Io) when the files can't be read,
-    /// [`Closed`](crate::Error::Closed).
+    /// [`Closed`](crate::Error::Closed), [`IllegalState`](crate::Error::IllegalState) within a callback of a send.
     pub fn check(&self) -> Result<CheckReport> {
         self.engine().check()
     }
@@ -255,7 +255,8 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`Closed`](crate::Error::Closed), [`Io`](crate::Error::Io), [`Corrupt`](crate::Error::Corrupt).
+    /// [`Closed`](crate::Error::Closed), [`Io`](crate::Error::Io), [`Corrupt`](crate::Error::Corrupt),
+    /// [`IllegalState`](crate::Error::IllegalState) within a callback of a send.
     pub fn stats(&self) -> Result<Stats> {
         self.engine().stats()
     }

@@ -45,6 +45,7 @@ impl BatchHeader {
     pub(crate) const LEN: usize = 60;
 
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.reserve(Self::LEN);
         out.put_u32(self.log.topic.0);
         out.put_u32(self.log.partition);
         out.put_u64(self.base_offset.get());

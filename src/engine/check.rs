@@ -16,6 +16,7 @@ impl Engine {
     /// Checks both files and the memory against each other. Nothing is written meanwhile.
     pub(crate) fn check(&self) -> Result<CheckReport> {
         self.check_open()?;
+        self.check_may_wait()?;
         let _no_checkpoint = self.changing_store.lock();
         let writer = self.writer.lock();
         let stored = self.store.check()?;
@@ -75,6 +76,7 @@ impl Engine {
     /// Counts what there is.
     pub(crate) fn stats(&self) -> Result<Stats> {
         self.check_open()?;
+        self.check_may_wait()?;
         let file = self.store.stats()?;
         let catalogue = self.store.load()?;
         let topics = self.topics();

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Engine;
-use super::commit::LoggedBatch;
+use super::sequencer::LoggedBatch;
 use crate::codec::Mark;
 use crate::error::{Error, Result};
 use crate::store::{Purpose, Session, Update};
@@ -28,7 +28,13 @@ pub(crate) struct Unapplied {
 }
 
 impl Unapplied {
-    pub(crate) fn add(&mut self, batches: Vec<LoggedBatch>, end: Option<Mark>, bytes: usize, at: Instant) {
+    pub(crate) fn add(
+        &mut self,
+        batches: impl Iterator<Item = LoggedBatch>,
+        end: Option<Mark>,
+        bytes: usize,
+        at: Instant,
+    ) {
         self.batches.extend(batches);
         self.end = end;
         self.bytes += bytes;

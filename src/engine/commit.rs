@@ -9,25 +9,31 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use super::Engine;
-use super::log::PartitionLog;
 use super::progress::Turn;
-use super::sequencer::{Callback, Group, GroupNumber};
-use crate::codec::{RecordBatch, encode_append};
+use super::sequencer::{Callback, Group, GroupNumber, LoggedBatch, OpenBatch};
+use crate::codec::encode_append;
 use crate::config::Durability;
 use crate::disk::DiskFile;
 use crate::error::{Error, Result};
 use crate::journal::{AppendError, Frame, Journal};
 use crate::record::RecordMetadata;
 
-/// A batch and the partition it belongs to.
-pub(crate) type LoggedBatch = (Arc<PartitionLog>, Arc<RecordBatch>);
-
 /// What only the leader touches.
 #[derive(Debug)]
 pub(crate) struct Writer {
     /// `None` in memory.
     pub(crate) journal: Option<Journal>,
-    pub(crate) frame: Frame,
+    frame: Frame,
+    /// The batches of the group under way; empty between commits, and kept for its room.
+    batches: Vec<LoggedBatch>,
+    /// An emptied vector for the next open group.
+    spare: Vec<OpenBatch>,
+}
+
+impl Writer {
+    pub(crate) fn new(journal: Option<Journal>) -> Self {
+        Self { journal, frame: Frame::new(), batches: Vec::new(), spare: Vec::new() }
+    }
 }
 
 /// How far the journal is written and synced, in frame sequence numbers: everything below is.
@@ -104,40 +110,40 @@ impl Engine {
     /// Takes the open group through its commit. The caller was given the lead.
     fn lead(&self) {
         let _guard = self.health.guard("a group commit");
-        let mut writer = self.writer.lock();
+        let writer = &mut *self.writer.lock();
         let mut group = {
             let mut sequencer = self.sequencer.lock();
             if sequencer.group().is_empty() {
                 drop(sequencer);
                 return self.progress.step_down();
             }
-            sequencer.take_group()
+            sequencer.take_group(std::mem::take(&mut writer.spare))
         };
-        let batches = group.finish();
-        match self.write(&mut writer, &batches) {
+        writer.spare = group.finish(&mut writer.batches);
+        match self.write(writer) {
             Ok(()) => {
-                self.publish(&writer, batches, &group);
+                self.publish(writer, &group);
                 run_callbacks(group.take_callbacks(), &Ok(()));
                 self.progress.finish(group.number, Vec::new());
             }
-            Err(AppendError::Nothing(error)) => self.fail(group, error.clone(), error),
+            Err(AppendError::Nothing(error)) => self.fail(writer, group, error.clone(), error),
             Err(AppendError::Unknown(error)) => {
                 let source = self.health.stop(error);
                 let unknown = Error::DurabilityUnknown { source: Arc::clone(&source) };
-                self.fail(group, unknown, Error::ReopenRequired { source });
+                self.fail(writer, group, unknown, Error::ReopenRequired { source });
             }
         }
     }
 
     /// Writes the batches as one frame and, in `Sync` mode, makes it durable.
-    fn write(&self, writer: &mut Writer, batches: &[LoggedBatch]) -> Result<(), AppendError> {
+    fn write(&self, writer: &mut Writer) -> Result<(), AppendError> {
         self.health.check().map_err(AppendError::Nothing)?;
         let Some(journal) = &mut writer.journal else { return Ok(()) };
         if let Some(applied) = self.recycled.lock().take() {
             journal.recycle(&applied);
         }
         writer.frame.clear();
-        for (_, batch) in batches {
+        for (_, batch) in &writer.batches {
             encode_append(writer.frame.payload_mut(), batch);
         }
         journal.append(&mut writer.frame, self.durable.synced())?;
@@ -151,15 +157,15 @@ impl Engine {
     }
 
     /// Makes acknowledged batches visible, and hands them to the next checkpoint.
-    fn publish(&self, writer: &Writer, batches: Vec<LoggedBatch>, group: &Group) {
-        for (log, batch) in &batches {
+    fn publish(&self, writer: &mut Writer, group: &Group) {
+        for (log, batch) in &writer.batches {
             log.publish(Arc::clone(batch));
         }
         let end = writer.journal.as_ref().map(Journal::end);
         let at = group.opened_at.unwrap_or_else(Instant::now);
         let checkpoint_due = {
             let mut unapplied = self.unapplied.lock();
-            unapplied.add(batches, end, group.bytes, at);
+            unapplied.add(writer.batches.drain(..), end, group.bytes, at);
             self.checkpoint_due(&unapplied)
         };
         let sync_due = self.flush_interval().map(|interval| at + interval);
@@ -167,8 +173,9 @@ impl Engine {
     }
 
     /// Fails a group of which nothing can be said, or nothing was written, and all that was sent after it.
-    fn fail(&self, mut group: Group, error: Error, later: Error) {
-        let mut open = self.sequencer.lock().rewind(&group);
+    fn fail(&self, writer: &mut Writer, mut group: Group, error: Error, later: Error) {
+        let mut open = self.sequencer.lock().rewind(&writer.batches);
+        writer.batches.clear();
         self.buffered.fetch_sub(group.bytes + open.bytes, Ordering::SeqCst);
         run_callbacks(group.take_callbacks(), &Err(error.clone()));
         run_callbacks(open.take_callbacks(), &Err(later.clone()));

@@ -32,6 +32,8 @@ pub(crate) struct PartitionLog {
     tail: Mutex<VecDeque<Arc<RecordBatch>>>,
     /// The consumers that read this partition.
     waiters: Mutex<Vec<Arc<Waiter>>>,
+    /// Whether there are any, to look at without the lock.
+    is_read: AtomicBool,
 }
 
 /// Where the records from an offset on are.
@@ -57,6 +59,7 @@ impl PartitionLog {
             deleted: AtomicBool::new(false),
             tail: Mutex::new(VecDeque::new()),
             waiters: Mutex::new(Vec::new()),
+            is_read: AtomicBool::new(false),
         }
     }
 
@@ -136,7 +139,9 @@ impl PartitionLog {
     }
 
     pub(crate) fn add_waiter(&self, waiter: &Arc<Waiter>) {
-        self.waiters.lock().push(Arc::clone(waiter));
+        let mut waiters = self.waiters.lock();
+        waiters.push(Arc::clone(waiter));
+        self.is_read.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn remove_waiter(&self, waiter: &Arc<Waiter>) {
@@ -144,9 +149,13 @@ impl PartitionLog {
         if let Some(i) = waiters.iter().position(|other| Arc::ptr_eq(other, waiter)) {
             waiters.swap_remove(i);
         }
+        self.is_read.store(!waiters.is_empty(), Ordering::SeqCst);
     }
 
     fn notify(&self) {
+        if !self.is_read.load(Ordering::SeqCst) {
+            return;
+        }
         for waiter in self.waiters.lock().iter() {
             waiter.notify();
         }

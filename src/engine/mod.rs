@@ -144,18 +144,23 @@ impl Engine {
         std::process::id() != self.process
     }
 
+    /// Fails when the caller is a callback: it runs within a commit, and would wait for itself.
+    fn check_may_wait(&self) -> Result<()> {
+        if in_callback() {
+            return Err(Error::illegal_state("a callback of a send can't do this: do it in another thread"));
+        }
+        Ok(())
+    }
+
     /// Fails when the caller may not change anything: the broker is closed or stopped by a failure, or the caller is a
-    /// callback, which runs within a commit and would wait for itself.
+    /// forked process or a callback.
     pub(crate) fn check_writable(&self) -> Result<()> {
         self.check_open()?;
         self.health.check()?;
         if self.is_forked() {
             return Err(Error::Forked);
         }
-        if in_callback() {
-            return Err(Error::illegal_state("a callback of a send can't do this: do it in another thread"));
-        }
-        Ok(())
+        self.check_may_wait()
     }
 
     /// Whether a group is done, well or badly.
@@ -175,5 +180,43 @@ impl Engine {
         for watcher in self.watchers.lock().iter().filter_map(Weak::upgrade) {
             watcher.notify();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::config::TopicConfig;
+    use crate::disk::OsDisk;
+    use crate::types::TopicName;
+
+    fn options() -> Options {
+        Options {
+            durability: Durability::Sync,
+            cache_size: 1 << 20,
+            buffer_memory: 1 << 20,
+            checkpoint_bytes: 1 << 19,
+            checkpoint_interval: Duration::from_secs(10),
+            max_block: Duration::ZERO,
+            linger: Duration::ZERO,
+            auto_create_topics: None,
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    #[test]
+    fn a_forked_process_changes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("app.brooklet");
+        let mut engine = Engine::open(Arc::new(OsDisk), &path, OpenHow::CreateNew, options()).unwrap();
+        let name = TopicName::new("orders").unwrap();
+        engine.create_topic(&name, 1, TopicConfig::default()).unwrap();
+        engine.process += 1; // as if this were a child of the process that opened it
+        assert!(matches!(engine.create_topic(&name, 1, TopicConfig::default()), Err(Error::Forked)));
+        assert!(matches!(engine.delete_topic("orders"), Err(Error::Forked)));
+        assert!(matches!(engine.maintain(), Err(Error::Forked)));
+        engine.process -= 1;
+        assert!(engine.check().unwrap().is_healthy());
     }
 }

@@ -36,7 +36,7 @@ use super::{Engine, Options};
 use crate::codec::{Entry, Mark, RecordBatch, decode_entries};
 use crate::disk::{Disk, OpenMode};
 use crate::error::{Error, Result};
-use crate::journal::{self, Frame, Journal};
+use crate::journal::{self, Journal};
 use crate::store::{Catalogue, Purpose, Session, Store, StoreOptions, TopicRow};
 use crate::types::{LogId, Offset, StoreId, TopicId, TopicNumber};
 
@@ -105,7 +105,7 @@ impl Engine {
             health: Health::default(),
             sequencer: Mutex::new(Sequencer::new(topics, catalogue.next_topic, random)),
             durable: Durable::new(sequence, journal.as_ref().map(Journal::file)),
-            writer: Mutex::new(Writer { journal, frame: Frame::new() }),
+            writer: Mutex::new(Writer::new(journal)),
             progress: Progress::default(),
             unapplied: Mutex::new(Unapplied::default()),
             recycled: Mutex::new(None),

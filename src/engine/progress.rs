@@ -1,7 +1,7 @@
 //! What became of each group: who waits for a record waits here.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
@@ -17,6 +17,8 @@ use crate::error::{Error, Result};
 pub(crate) struct Progress {
     /// All groups below this number are done; the same as in `state`, to look at without the lock.
     done: AtomicU64,
+    /// Whether a group has ever failed.
+    any_failed: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -49,6 +51,9 @@ impl Progress {
 
     /// Waits until `group` is done or it is the caller's turn to lead.
     pub(crate) fn wait(&self, group: GroupNumber, deadline: Option<Instant>) -> Turn {
+        if self.is_done(group) && !self.any_failed.load(Ordering::Acquire) {
+            return Turn::Done(Ok(()));
+        }
         let mut state = self.state.lock();
         loop {
             if group.0 < state.done {
@@ -73,6 +78,7 @@ impl Progress {
     pub(crate) fn finish(&self, last: GroupNumber, failures: Vec<(GroupNumber, Error)>) {
         let mut state = self.state.lock();
         for (group, error) in failures {
+            self.any_failed.store(true, Ordering::Release);
             state.failed.push((group.0..group.0 + 1, error));
         }
         state.done = last.next().0;

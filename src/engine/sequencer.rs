@@ -35,7 +35,11 @@ impl GroupNumber {
 /// The topics as producers see them, and the open group.
 #[derive(Debug)]
 pub(crate) struct Sequencer {
-    topics: HashMap<TopicName, TopicSlot>,
+    slots: Vec<TopicSlot>,
+    /// Where in `slots` a topic is.
+    by_name: HashMap<TopicName, usize>,
+    /// Where the last record went: the next one often goes to the same topic, and is then spared the look-up.
+    last: usize,
     next_topic: TopicNumber,
     group: Group,
     /// The state of a small generator for sticky partitions.
@@ -61,10 +65,16 @@ struct PartitionSlot {
     open: Option<(GroupNumber, usize)>,
 }
 
+/// A batch that takes records, and the partition that it belongs to.
+pub(crate) type OpenBatch = (Arc<PartitionLog>, BatchBuilder);
+
+/// A finished batch, and the partition that it belongs to.
+pub(crate) type LoggedBatch = (Arc<PartitionLog>, Arc<RecordBatch>);
+
 /// Records that will be acknowledged together.
 pub(crate) struct Group {
     pub(crate) number: GroupNumber,
-    batches: Vec<(Arc<PartitionLog>, BatchBuilder)>,
+    batches: Vec<OpenBatch>,
     callbacks: Vec<(Callback, RecordMetadata)>,
     /// What its frame takes in the journal, at most.
     pub(crate) bytes: usize,
@@ -90,6 +100,8 @@ pub(crate) struct SendContext<'a> {
 /// A record that passed every check, and where it will go.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
+    /// Its topic's place among the slots.
+    slot: usize,
     partition: u32,
     timestamp: i64,
     timestamp_type: TimestampType,
@@ -106,21 +118,30 @@ pub(crate) struct Sequenced {
 
 impl Sequencer {
     pub(crate) fn new(topics: Vec<Arc<Topic>>, next_topic: TopicNumber, random: u64) -> Self {
-        let mut sequencer =
-            Self { topics: HashMap::new(), next_topic, group: Group::new(GroupNumber(0)), random, closed: false };
+        let mut sequencer = Self {
+            slots: Vec::new(),
+            by_name: HashMap::new(),
+            last: 0,
+            next_topic,
+            group: Group::new(GroupNumber(0), Vec::new()),
+            random,
+            closed: false,
+        };
         topics.into_iter().for_each(|topic| sequencer.put_topic(topic));
         sequencer
     }
 
     /// Checks a record against its topic and chooses its partition. Nothing is queued.
     pub(crate) fn plan(&mut self, record: &ProducerRecord<'_>, context: SendContext<'_>) -> Result<Plan> {
+        let found = self.find(&record.topic);
         let random = &mut self.random;
-        let Some(slot) = self.topics.get_mut(&*record.topic) else {
+        let Some((index, slot)) = found.and_then(|index| Some((index, self.slots.get_mut(index)?))) else {
             return Err(match TopicName::new(&record.topic) {
                 Ok(name) => Error::unknown_topic(name.as_str()),
                 Err(invalid) => invalid,
             });
         };
+        self.last = index;
         let config = &slot.topic.config;
         let (size, limit) = (record.size(), config.max_record_size());
         if size > limit {
@@ -136,7 +157,7 @@ impl Sequencer {
         };
         let partition = slot.choose_partition(record, size, context.partitioner, || next_random(random))?;
         let bytes = encoded_len(&parts(record)) + slot.cost_of_opening(partition, self.group.number);
-        Ok(Plan { partition, timestamp, timestamp_type, bytes })
+        Ok(Plan { slot: index, partition, timestamp, timestamp_type, bytes })
     }
 
     /// Puts a planned record into the open group. `plan` was made under the same lock, so the topic is still there.
@@ -146,7 +167,7 @@ impl Sequencer {
         plan: Plan,
         callback: Option<Callback>,
     ) -> Result<Sequenced> {
-        let slot = self.topics.get_mut(&*record.topic).ok_or_else(|| Error::unknown_topic(&record.topic))?;
+        let slot = self.slots.get_mut(plan.slot).ok_or_else(|| Error::unknown_topic(&record.topic))?;
         let topic = &slot.topic;
         let partition = slot
             .partitions
@@ -178,19 +199,19 @@ impl Sequencer {
         &self.group
     }
 
-    /// Takes the open group and opens the next one.
-    pub(crate) fn take_group(&mut self) -> Group {
-        let next = Group::new(self.group.number.next());
+    /// Takes the open group and opens the next one. `spare` is an emptied vector of an earlier group, to be used again.
+    pub(crate) fn take_group(&mut self, spare: Vec<OpenBatch>) -> Group {
+        let next = Group::new(self.group.number.next(), spare);
         std::mem::replace(&mut self.group, next)
     }
 
     /// Gives the offsets back that a group had taken, as nothing of it was written. Every later record must fail with it,
     /// so the open group is taken too.
-    pub(crate) fn rewind(&mut self, failed: &Group) -> Group {
-        let open = self.take_group();
-        for (log, _) in failed.batches.iter().chain(&open.batches) {
-            if let Some(partition) =
-                self.topics.get_mut(&log.topic).and_then(|slot| slot.partitions.get_mut(log.id.partition as usize))
+    pub(crate) fn rewind(&mut self, failed: &[LoggedBatch]) -> Group {
+        let open = self.take_group(Vec::new());
+        for log in failed.iter().map(|(log, _)| log).chain(open.batches.iter().map(|(log, _)| log)) {
+            let slot = self.find(log.topic.as_str()).and_then(|index| self.slots.get_mut(index));
+            if let Some(partition) = slot.and_then(|slot| slot.partitions.get_mut(log.id.partition as usize))
                 && Arc::ptr_eq(&partition.log, log)
             {
                 partition.next_offset = log.end();
@@ -199,13 +220,20 @@ impl Sequencer {
         open
     }
 
+    fn find(&self, name: &str) -> Option<usize> {
+        match self.slots.get(self.last) {
+            Some(slot) if slot.topic.name == *name => Some(self.last),
+            _ => self.by_name.get(name).copied(),
+        }
+    }
+
     pub(crate) fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
-        self.topics.get(name).map(|slot| &slot.topic)
+        self.find(name).and_then(|index| self.slots.get(index)).map(|slot| &slot.topic)
     }
 
     /// All topics, sorted by name.
     pub(crate) fn topics(&self) -> Vec<Arc<Topic>> {
-        let mut topics: Vec<_> = self.topics.values().map(|slot| Arc::clone(&slot.topic)).collect();
+        let mut topics: Vec<_> = self.slots.iter().map(|slot| Arc::clone(&slot.topic)).collect();
         topics.sort_by(|a, b| a.name.cmp(&b.name));
         topics
     }
@@ -217,22 +245,29 @@ impl Sequencer {
     /// Adds a topic, or replaces it by a version with another configuration or more partitions.
     pub(crate) fn put_topic(&mut self, topic: Arc<Topic>) {
         self.next_topic = self.next_topic.max(TopicNumber(topic.number.0.saturating_add(1)));
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
-        let mut old = self.topics.remove(&topic.name).map(|slot| slot.partitions.into_iter());
-        for log in &topic.partitions {
-            let kept = old.as_mut().and_then(Iterator::next);
-            partitions.push(kept.unwrap_or_else(|| PartitionSlot {
-                log: Arc::clone(log),
-                next_offset: log.end(),
-                open: None,
-            }));
+        let partition =
+            |log: &Arc<PartitionLog>| PartitionSlot { log: Arc::clone(log), next_offset: log.end(), open: None };
+        match self.find(topic.name.as_str()).and_then(|index| self.slots.get_mut(index)) {
+            Some(slot) => {
+                let added = topic.partitions.iter().skip(slot.partitions.len());
+                slot.partitions.extend(added.map(partition));
+                slot.topic = topic;
+            }
+            None => {
+                self.by_name.insert(topic.name.clone(), self.slots.len());
+                let partitions = topic.partitions.iter().map(partition).collect();
+                self.slots.push(TopicSlot { topic, partitions, sticky: StickyPartition::default() });
+            }
         }
-        self.topics.insert(topic.name.clone(), TopicSlot { topic, partitions, sticky: StickyPartition::default() });
     }
 
     /// Takes a topic out: sends to it fail from now on.
     pub(crate) fn remove_topic(&mut self, name: &TopicName) {
-        self.topics.remove(name);
+        let Some(index) = self.by_name.remove(name) else { return };
+        self.slots.swap_remove(index);
+        if let Some(moved) = self.slots.get(index) {
+            self.by_name.insert(moved.topic.name.clone(), index);
+        }
     }
 }
 
@@ -270,8 +305,8 @@ impl TopicSlot {
 }
 
 impl Group {
-    fn new(number: GroupNumber) -> Self {
-        Self { number, batches: Vec::new(), callbacks: Vec::new(), bytes: 0, opened_at: None }
+    fn new(number: GroupNumber, batches: Vec<OpenBatch>) -> Self {
+        Self { number, batches, callbacks: Vec::new(), bytes: 0, opened_at: None }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -301,14 +336,12 @@ impl Group {
         &mut self.batches[index].1
     }
 
-    /// Closes the batches.
-    pub(crate) fn finish(&mut self) -> Vec<(Arc<PartitionLog>, Arc<RecordBatch>)> {
-        let finished = |(log, builder): &mut (Arc<PartitionLog>, BatchBuilder)| {
-            let empty = BatchBuilder::new(log.id, Offset::ZERO, TimestampType::CreateTime, 0);
-            let batch = std::mem::replace(builder, empty).finish()?;
-            Some((Arc::clone(log), Arc::new(batch)))
-        };
-        self.batches.iter_mut().filter_map(finished).collect()
+    /// Closes the batches and puts them into `finished`. Gives back the emptied vector, to be used again.
+    pub(crate) fn finish(&mut self, finished: &mut Vec<LoggedBatch>) -> Vec<OpenBatch> {
+        let mut batches = std::mem::take(&mut self.batches);
+        let closed = batches.drain(..).filter_map(|(log, batch)| Some((log, Arc::new(batch.finish()?))));
+        finished.extend(closed);
+        batches
     }
 
     pub(crate) fn take_callbacks(&mut self) -> Vec<(Callback, RecordMetadata)> {
