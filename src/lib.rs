@@ -102,6 +102,10 @@ mod producer;
 #[cfg(any(doc, doctest))]
 pub mod docs;
 
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
+
 pub use admin::{NewTopic, PartitionDescription, TopicDescription};
 pub use broker::{Broker, Builder};
 pub use clock::{Clock, ManualClock, SystemClock};

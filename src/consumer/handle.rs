@@ -10,7 +10,7 @@ use super::positions::{Assigned, Budget, Lost, Position};
 use super::receiver::RecordReceiver;
 use super::records::ConsumerRecords;
 use crate::broker::Broker;
-use crate::engine::{Engine, Waiter};
+use crate::engine::{Engine, PartitionLog, Waiter};
 use crate::error::{Error, Result};
 use crate::types::{Offset, OffsetAndTimestamp, OffsetSpec, TopicPartition};
 
@@ -360,8 +360,7 @@ impl Consumer {
 
     /// Whether anything changed that the last [`read`](Consumer::read) could not see.
     fn should_look_again(&self) -> bool {
-        let reappeared =
-            |assigned: &Assigned| assigned.log.is_deleted() && self.engine().topic(assigned.log.topic.as_str()).is_ok();
+        let reappeared = |assigned: &Assigned| successor(self.engine(), &assigned.log).is_some();
         self.engine().check_open().is_err()
             || self.assigned.iter().any(|assigned| assigned.has_records() || reappeared(assigned))
     }
@@ -429,14 +428,20 @@ impl Consumer {
     /// Goes over to topics that were deleted and created again.
     fn follow_recreated(&mut self) {
         let engine = Arc::clone(self.options.broker.engine());
-        for assigned in self.assigned.iter_mut().filter(|assigned| assigned.log.is_deleted()) {
-            let name = &assigned.log.name;
-            let Ok(topic) = engine.topic(name.topic()) else { continue };
-            if let Ok(log) = topic.partition(name.partition()) {
-                assigned.follow(Arc::clone(log), &self.waiter);
+        for assigned in &mut self.assigned {
+            if let Some(log) = successor(&engine, &assigned.log) {
+                assigned.follow(log, &self.waiter);
             }
         }
     }
+}
+
+/// The partition of the same name, if `log` was deleted and one was created again: a topic may come back with fewer.
+fn successor(engine: &Engine, log: &PartitionLog) -> Option<Arc<PartitionLog>> {
+    if !log.is_deleted() {
+        return None;
+    }
+    engine.topic(log.topic.as_str()).ok()?.partition(log.id.partition).ok().cloned()
 }
 
 fn not_assigned(partition: &TopicPartition) -> Error {

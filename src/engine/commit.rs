@@ -168,7 +168,7 @@ impl Engine {
             unapplied.add(writer.batches.drain(..), end, group.bytes, at);
             self.checkpoint_due(&unapplied)
         };
-        let sync_due = self.flush_interval().map(|interval| at + interval);
+        let sync_due = self.flush_interval().and_then(|interval| at.checked_add(interval));
         checkpoint_due.into_iter().chain(sync_due).for_each(|due| self.bell.ring_unless_awake_by(due));
     }
 

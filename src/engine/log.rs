@@ -41,8 +41,8 @@ pub(crate) struct PartitionLog {
 pub(crate) enum Source {
     /// In the tail; they were given out.
     Tail,
-    /// In the store.
-    Store,
+    /// In the store, which has everything below `until`.
+    Store { until: Offset },
     /// Nowhere: the offset is the end.
     End,
 }
@@ -102,11 +102,13 @@ impl PartitionLog {
     /// says where else to look.
     pub(crate) fn read_tail(&self, from: Offset, max_bytes: usize, out: &mut Vec<Arc<RecordBatch>>) -> Source {
         let tail = self.tail.lock();
-        if from >= self.end() {
+        let end = self.end();
+        if from >= end {
             return Source::End;
         }
-        if tail.front().is_none_or(|front| from < front.header.base_offset) {
-            return Source::Store;
+        let until = tail.front().map_or(end, |front| front.header.base_offset);
+        if from < until {
+            return Source::Store { until };
         }
         let first = tail.partition_point(|batch| batch.header.last_offset < from);
         let mut bytes = 0;

@@ -291,7 +291,16 @@ fn start_session(files: &Files, store: &Store, id: StoreId, sequence: u64, optio
     #[expect(clippy::cast_possible_truncation, reason = "64 of the 128 random bits are enough")]
     let salt = random_u128()? as u64;
     let mark = Mark { salt, sequence, position: 0, chain: 0 };
-    let journal = Journal::create(&*files.disk, &files.journal, id, options.journal_capacity(), mark)?;
+    let create = || Journal::create(&*files.disk, &files.journal, id, options.journal_capacity(), mark);
+    let journal = match create() {
+        // Only an open store can delete and so make room. It says that it needs no journal: an old one may go for the new.
+        Err(Error::StorageFull { .. }) => {
+            let _ = files.disk.remove(&files.journal);
+            store.release_ballast();
+            create()?
+        }
+        created => created?,
+    };
     store.update(Purpose::Free, |update| update.set_session(Session::Open(mark)))?;
     Ok(journal)
 }

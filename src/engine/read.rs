@@ -18,13 +18,14 @@ impl Engine {
         max_bytes: usize,
         out: &mut Vec<Arc<RecordBatch>>,
     ) -> Result<()> {
-        if log.is_deleted() || log.read_tail(from, max_bytes, out) != Source::Store {
+        if log.is_deleted() {
             return Ok(());
         }
+        let Source::Store { until } = log.read_tail(from, max_bytes, out) else { return Ok(()) };
         if self.cache.lock().read(log.id, from, max_bytes, out) {
             return Ok(());
         }
-        let read = self.store.read(log.id, log.topic_id, from, max_bytes, out);
+        let read = self.store.read(log.id, log.topic_id, (from, until), max_bytes, out);
         // A topic that goes while it is read takes its chunks with it.
         if log.is_deleted() {
             out.clear();

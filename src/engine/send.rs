@@ -155,6 +155,10 @@ impl Engine {
             return Ok(());
         }
         let full = || Err(Error::StorageFull { path: self.path.clone() });
+        // A callback can't wait for the store: who changes it may be waiting for the commit that runs the callback.
+        if in_callback() {
+            return full();
+        }
         {
             let mut probed_at = self.probed_at.lock();
             let now = Instant::now();

@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use parking_lot::MutexGuard;
+
 use super::Engine;
 use super::topic::Topic;
 use crate::config::TopicConfig;
@@ -17,8 +19,7 @@ impl Engine {
     /// Creates a topic. It exists when this returns, also after a power loss.
     pub(crate) fn create_topic(&self, name: &TopicName, partitions: u32, config: TopicConfig) -> Result<Arc<Topic>> {
         check_partition_count(partitions)?;
-        let _turn = self.changing_store.lock();
-        self.check_writable()?;
+        let _turn = self.turn_to_change()?;
         let number = {
             let sequencer = self.sequencer.lock();
             if sequencer.topic(name.as_str()).is_some() {
@@ -49,8 +50,7 @@ impl Engine {
 
     /// Deletes a topic with its records; its space can be used again when this returns.
     pub(crate) fn delete_topic(&self, name: &str) -> Result<()> {
-        let _turn = self.changing_store.lock();
-        self.check_writable()?;
+        let _turn = self.turn_to_change()?;
         let topic = self.topic(name)?;
         // Later sends fail from here on. What was sent before is committed first: it came before the deletion.
         self.sequencer.lock().remove_topic(&topic.name);
@@ -75,8 +75,7 @@ impl Engine {
     /// Adds partitions (T-7, T-8).
     pub(crate) fn create_partitions(&self, name: &str, total: u32) -> Result<()> {
         check_partition_count(total)?;
-        let _turn = self.changing_store.lock();
-        self.check_writable()?;
+        let _turn = self.turn_to_change()?;
         let topic = self.topic(name)?;
         let present = topic.partition_count();
         if total <= present {
@@ -95,8 +94,7 @@ impl Engine {
         // The caller's code runs before any lock is taken; a change made meanwhile by somebody else is not lost unseen.
         let before = self.topic(name)?;
         let config = change(before.config.clone())?;
-        let _turn = self.changing_store.lock();
-        self.check_writable()?;
+        let _turn = self.turn_to_change()?;
         let topic = self.topic(name)?;
         if !Arc::ptr_eq(&topic, &before) {
             return Err(Error::illegal_state(format!(
@@ -104,6 +102,15 @@ impl Engine {
             )));
         }
         self.change_topic(Arc::new(topic.with_config(config)))
+    }
+
+    /// Waits for `changing_store`. A callback is refused before: who holds it may be waiting for the commit that runs the
+    /// callback.
+    fn turn_to_change(&self) -> Result<MutexGuard<'_, ()>> {
+        self.check_writable()?;
+        let turn = self.changing_store.lock();
+        self.check_writable()?;
+        Ok(turn)
     }
 
     /// `changing_store` is held.
@@ -118,8 +125,7 @@ impl Engine {
 
     /// Moves the log start (L-50): records below it are gone. Gives the new log start.
     pub(crate) fn delete_records(&self, partition: &TopicPartition, before: OffsetSpec) -> Result<Offset> {
-        let _turn = self.changing_store.lock();
-        self.check_writable()?;
+        let _turn = self.turn_to_change()?;
         let topic = self.topic(partition.topic())?;
         let log = topic.partition(partition.partition())?;
         let start = match before {

@@ -105,6 +105,12 @@ impl Journal {
         self.end
     }
 
+    /// The bytes that a frame with a payload of `payload_len` bytes takes.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn frame_len(payload_len: usize) -> u64 {
+        frame_len(payload_len)
+    }
+
     /// Bytes that frames can take before some are recycled.
     pub(crate) fn free(&self) -> u64 {
         self.ring.capacity() - self.used()

@@ -77,14 +77,15 @@ impl Tables<'_> {
         if index.bytes as usize >= MERGE_CHUNK {
             return Ok(None);
         }
-        let batch = match self.chunks.get(key).redb()? {
-            Some(bytes) => decode_stored_chunk(key, bytes.value(), topic)?,
-            None => return Err(Error::corrupt(super::schema::chunk_words(key), "the chunk is missing")),
+        let chunk_key = chunk_key(log, index.last_offset);
+        let batch = match self.chunks.get(chunk_key).redb()? {
+            Some(bytes) => decode_stored_chunk(chunk_key, bytes.value(), topic)?,
+            None => return Err(Error::corrupt(super::schema::chunk_words(chunk_key), "the chunk is missing")),
         };
         if batch.header.timestamp_type != timestamp_type {
             return Ok(None);
         }
-        self.chunks.remove(key).redb()?;
+        self.chunks.remove(chunk_key).redb()?;
         self.index.remove(key).redb()?;
         Ok(Some((index, batch)))
     }
@@ -145,7 +146,7 @@ impl<'a, 't> Sink<'a, 't> {
         let base = chunk.header.base_offset;
         let key = chunk_key(self.log, base);
         let index = IndexRow::of(&chunk.header, chunk.bytes.len());
-        self.chunks.insert_before(key, chunk.bytes).redb()?;
+        self.chunks.insert_before(chunk_key(self.log, chunk.header.last_offset), chunk.bytes).redb()?;
         self.index.insert_before(key, encode_row(&key, &index).as_slice()).redb()?;
         self.row.add(&index);
         match &mut self.segment {

@@ -8,7 +8,7 @@ use super::open::{Store, begin_write};
 use super::read::{decode_entry, decode_stored_chunk, required_meta};
 use super::schema::{
     CHUNKS, ChunkKey, INDEX, Identity, IndexRow, LogKey, META, NextTopic, PARTITIONS, PartitionRow, Row, SEGMENTS,
-    SegmentRow, Session, TOPICS, TopicRow, chunk_of, chunk_words, log_key, log_of,
+    SegmentRow, Session, TOPICS, TopicRow, chunk_key, chunk_of, chunk_words, log_key, log_of,
 };
 use super::trouble::FromRedb;
 use crate::codec::RecordBatch;
@@ -202,7 +202,7 @@ impl StoreCheck {
             self.records += u64::from(row.records);
             self.bytes += u64::from(row.bytes);
             self.follow(walked.entry(log_key(log)).or_insert_with(|| Walked::before(&batch)), &batch, &row);
-            chunks.insert(key, row);
+            chunks.insert(chunk_key(log, batch.header.base_offset), row);
         }
         let index: BTreeMap<ChunkKey, IndexRow> = self.rows(&transaction.open_table(INDEX).redb()?)?;
         self.compare("index", &chunks, &index);

@@ -7,8 +7,8 @@
 //! meta         name                              format: u32 | store: u128 | session | next_topic: u32 | updates: u64
 //! topics       topic number                      TopicRow: id, name, partition count, overrides
 //! partitions   topic number, partition           PartitionRow: log start, end, counts; no row: nothing stored yet
-//! chunks       topic number, partition, offset   a chunk, at the offset of its first record
-//! index        the same                          IndexRow: what can be known of the chunk without loading it
+//! chunks       topic number, partition, offset   a chunk, at the offset of its last record
+//! index        the same, of its first record     IndexRow: what can be known of the chunk without loading it
 //! segments     the same, of its first chunk      SegmentRow: a run of chunks of up to 16 MiB
 //!
 //! row, little-endian

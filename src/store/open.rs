@@ -122,6 +122,11 @@ impl Store {
         self.medium.len().map_err(|error| Error::io("find the length of", self.path(), error))
     }
 
+    /// Gives room on a full disk to something other than an update. The next update takes it back, if there is room then.
+    pub(crate) fn release_ballast(&self) {
+        self.writer.lock().ballast.as_mut().map(Ballast::release);
+    }
+
     /// Closes the file and gives up its lock. Dropping does the same and ignores errors.
     pub(crate) fn close(&self) -> Result<()> {
         self.medium.keep_locks(false);

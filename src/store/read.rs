@@ -47,9 +47,9 @@ impl Store {
         })
     }
 
-    /// Reads the records of a partition from `from` on: whole chunks, the first one holding `from` or, when that lies
-    /// below the log start, the log start. Stops behind the chunk with which `max_bytes` are reached; so there is one
-    /// at least, if there is one.
+    /// Reads the records of a partition from `from` up to `until`, which the store has: whole chunks, the first one holding
+    /// `from`. Stops behind the chunk with which `max_bytes` are reached; so there is one at least. Nothing when the log
+    /// start has passed `from`.
     ///
     /// # Errors
     ///
@@ -59,46 +59,31 @@ impl Store {
         &self,
         log: LogId,
         topic: TopicId,
-        from: Offset,
+        (from, until): (Offset, Offset),
         max_bytes: usize,
         out: &mut Vec<Arc<RecordBatch>>,
     ) -> Result<()> {
         out.append(&mut self.view(|transaction| {
-            let mut batches = Vec::new();
-            let Some(row) = partition(transaction, log)? else { return Ok(batches) };
-            let from = from.max(row.log_start);
-            if from >= row.end {
-                return Ok(batches);
-            }
             let chunks = transaction.open_table(CHUNKS).redb()?;
             // A range would load the chunks at both of its ends; a cursor loads those that it is asked for.
-            let mut cursor = chunks.upper_bound(Bound::Included(chunk_key(log, from))).redb()?;
-            let mut entry = cursor.prev().redb()?;
-            if entry.is_some() {
-                cursor.next().redb()?;
-            }
+            let mut cursor = chunks.lower_bound(Bound::Included(chunk_key(log, from))).redb()?;
+            let mut batches: Vec<Arc<RecordBatch>> = Vec::new();
             let mut bytes = 0;
             let mut expected = from;
-            while expected < row.end && (batches.is_empty() || bytes < max_bytes) {
-                let next = match entry.take() {
-                    Some(entry) => Some(entry),
-                    None => cursor.next().redb()?,
-                };
-                let Some((key, value)) = next.filter(|(key, _)| chunk_of(key.value()).0 == log) else {
-                    return Err(hole(log, expected));
-                };
-                let batch = decode_stored_chunk(key.value(), value.value(), topic)?;
-                let follows = if batches.is_empty() {
-                    batch.header.base_offset <= expected && batch.header.last_offset >= expected
-                } else {
-                    batch.header.base_offset == expected
-                };
-                if !follows || batch.header.last_offset >= row.end {
-                    return Err(hole(log, expected));
+            while expected < until && (batches.is_empty() || bytes < max_bytes) {
+                let next = cursor.next().redb()?.filter(|(key, _)| chunk_of(key.value()).0 == log);
+                let batch = next.map(|(key, value)| {
+                    bytes += value.value().len();
+                    decode_stored_chunk(key.value(), value.value(), topic)
+                });
+                match batch.transpose()? {
+                    Some(batch) if follows(&batch, expected, batches.is_empty()) => {
+                        expected = batch.header.last_offset.next();
+                        batches.push(Arc::new(batch));
+                    }
+                    _ if partition(transaction, log)?.is_some_and(|row| row.log_start > expected) => break,
+                    _ => return Err(hole(log, expected)),
                 }
-                expected = batch.header.last_offset.next();
-                bytes += value.value().len();
-                batches.push(Arc::new(batch));
             }
             Ok(batches)
         })?);
@@ -120,9 +105,9 @@ impl Store {
                 if segment.max_timestamp < timestamp {
                     return Ok(Search::Continue);
                 }
-                lookup.each_chunk(chunks, |base, chunk| {
+                lookup.each_chunk(chunks, |_, chunk| {
                     if chunk.last_offset >= from && chunk.max_timestamp >= timestamp {
-                        found = lookup.find_record(base, from, |candidate| candidate >= timestamp)?;
+                        found = lookup.find_record(chunk.last_offset, from, |candidate| candidate >= timestamp)?;
                     }
                     Ok(if found.is_some() { Search::Stop } else { Search::Continue })
                 })
@@ -135,7 +120,7 @@ impl Store {
     pub(crate) fn max_timestamp(&self, log: LogId, topic: TopicId, from: Offset) -> Result<Option<OffsetAndTimestamp>> {
         self.view(|transaction| {
             let lookup = Lookup::open(transaction, log, topic)?;
-            // The largest so far, and the chunk that it is in.
+            // The largest so far, and the last offset of the chunk that it is in.
             let mut best: Option<(i64, Offset)> = None;
             lookup.each_segment(from, |segment, chunks| {
                 if best.is_some_and(|(max, _)| segment.max_timestamp <= max) {
@@ -145,17 +130,17 @@ impl Store {
                     let max = match chunk.last_offset < from {
                         true => None,
                         // What lies before `from` does not count.
-                        false if base < from => lookup.max_from(base, from)?,
+                        false if base < from => lookup.max_from(chunk.last_offset, from)?,
                         false => Some(chunk.max_timestamp),
                     };
                     if let Some(max) = max.filter(|max| best.is_none_or(|(best, _)| *max > best)) {
-                        best = Some((max, base));
+                        best = Some((max, chunk.last_offset));
                     }
                     Ok(Search::Continue)
                 })
             })?;
             match best {
-                Some((max, base)) => lookup.find_record(base, from, |candidate| candidate == max),
+                Some((max, last)) => lookup.find_record(last, from, |candidate| candidate == max),
                 None => Ok(None),
             }
         })
@@ -255,30 +240,37 @@ impl Lookup {
         Ok(Search::Continue)
     }
 
-    fn load(&self, base: Offset) -> Result<RecordBatch> {
-        let key = chunk_key(self.log, base);
+    /// The chunk whose last record is at `last`.
+    fn load(&self, last: Offset) -> Result<RecordBatch> {
+        let key = chunk_key(self.log, last);
         match self.chunks.get(key).redb()? {
             Some(bytes) => decode_stored_chunk(key, bytes.value(), self.topic),
-            None => Err(hole(self.log, base)),
+            None => Err(hole(self.log, last)),
         }
     }
 
     fn find_record(
         &self,
-        base: Offset,
+        last: Offset,
         from: Offset,
         wanted: impl Fn(i64) -> bool,
     ) -> Result<Option<OffsetAndTimestamp>> {
-        let found = self.load(base)?.find_record(from, wanted);
+        let found = self.load(last)?.find_record(from, wanted);
         Ok(found.map(|(offset, timestamp)| OffsetAndTimestamp { offset, timestamp }))
     }
 
     /// The largest timestamp in a chunk at or behind `from`.
-    fn max_from(&self, base: Offset, from: Offset) -> Result<Option<i64>> {
-        let batch = self.load(base)?;
+    fn max_from(&self, last: Offset, from: Offset) -> Result<Option<i64>> {
+        let batch = self.load(last)?;
         let records = batch.walk(Place::start(&batch.header)).filter(|record| record.offset >= from);
         Ok(records.map(|record| record.timestamp).max())
     }
+}
+
+/// Whether a chunk goes on at `expected`; the first one of a read may begin before it.
+fn follows(batch: &RecordBatch, expected: Offset, first: bool) -> bool {
+    let base = batch.header.base_offset;
+    base == expected || (first && base < expected)
 }
 
 fn hole(log: LogId, offset: Offset) -> Error {
@@ -298,7 +290,7 @@ pub(super) fn decode_stored_chunk(key: ChunkKey, bytes: &[u8], topic: TopicId) -
             Error::UnsupportedVersion { what: "chunk", found: u32::from(version), supported: u32::from(CHUNK_VERSION) }
         }
     })?;
-    if (batch.header.log, batch.header.base_offset) != chunk_of(key) {
+    if (batch.header.log, batch.header.last_offset) != chunk_of(key) {
         return Err(Error::corrupt(chunk_words(key), "the chunk belongs elsewhere"));
     }
     Ok(batch)

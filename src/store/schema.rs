@@ -21,7 +21,9 @@ pub(super) type ChunkKey = (u32, u32, u64);
 pub(super) const META: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("meta");
 pub(super) const TOPICS: TableDefinition<'static, u32, &'static [u8]> = TableDefinition::new("topics");
 pub(super) const PARTITIONS: TableDefinition<'static, LogKey, &'static [u8]> = TableDefinition::new("partitions");
+/// Keyed by the *last* offset of a chunk: the first key at or behind an offset is that of the chunk that holds it.
 pub(super) const CHUNKS: TableDefinition<'static, ChunkKey, &'static [u8]> = TableDefinition::new("chunks");
+/// Keyed by the first offset of a chunk, as `segments` is by that of its first chunk.
 pub(super) const INDEX: TableDefinition<'static, ChunkKey, &'static [u8]> = TableDefinition::new("index");
 pub(super) const SEGMENTS: TableDefinition<'static, ChunkKey, &'static [u8]> = TableDefinition::new("segments");
 
@@ -33,13 +35,13 @@ pub(super) fn log_of((topic, partition): LogKey) -> LogId {
     LogId { topic: TopicNumber(topic), partition }
 }
 
-pub(super) fn chunk_key(log: LogId, base: Offset) -> ChunkKey {
-    (log.topic.0, log.partition, base.get())
+pub(super) fn chunk_key(log: LogId, offset: Offset) -> ChunkKey {
+    (log.topic.0, log.partition, offset.get())
 }
 
-/// The partition and the base offset of a key.
-pub(super) fn chunk_of((topic, partition, base): ChunkKey) -> (LogId, Offset) {
-    (log_of((topic, partition)), Offset::new(base))
+/// The partition and the offset of a key.
+pub(super) fn chunk_of((topic, partition, offset): ChunkKey) -> (LogId, Offset) {
+    (log_of((topic, partition)), Offset::new(offset))
 }
 
 /// A kind of row: where it lies, and its fields as bytes.

@@ -75,11 +75,13 @@ fn records(batch: &RecordBatch) -> Vec<Record> {
 
 /// All records from `from` on, read `max_bytes` at a time.
 fn read_all(store: &Store, log: LogId, from: u64, max_bytes: usize) -> Result<Vec<Record>> {
+    let catalogue = store.load()?;
+    let row = catalogue.partitions.into_iter().find(|(known, _)| *known == log).map(|(_, row)| row).unwrap_or_default();
     let mut all = Vec::new();
-    let mut from = Offset::new(from);
+    let mut from = Offset::new(from).max(row.log_start);
     loop {
         let mut batches = Vec::new();
-        store.read(log, TOPIC, from, max_bytes, &mut batches)?;
+        store.read(log, TOPIC, (from, row.end), max_bytes, &mut batches)?;
         let Some(last) = batches.last() else { return Ok(all) };
         let next = last.header.last_offset.next();
         all.extend(batches.iter().flat_map(|batch| records(batch)).filter(|record| record.0 >= from.get()));

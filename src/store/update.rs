@@ -225,9 +225,9 @@ impl<'t> Update<'t> {
         }
         row.log_start = log_start;
         let kept = self.first_chunk_kept(log, &mut row)?;
-        let below = chunk_key(log, Offset::ZERO)..chunk_key(log, kept);
-        self.tables.chunks.retain_in(below.clone(), |_, _| false).redb()?;
-        self.tables.index.retain_in(below, |_, _| false).redb()?;
+        let first = chunk_key(log, Offset::ZERO);
+        self.tables.chunks.retain_in(first..chunk_key(log, log_start), |_, _| false).redb()?;
+        self.tables.index.retain_in(first..chunk_key(log, kept), |_, _| false).redb()?;
         self.cut_segments(log, kept)?;
         self.put_partition(log, &row)
     }

@@ -20,7 +20,7 @@ use crate::sim_disk::{Fault, Keep, Op, Repeat, SimDisk};
 
 pub(crate) const PATH: &str = "/d/app.brooklet";
 
-const BUFFERED: Durability = Durability::Buffered { flush_interval: Duration::from_secs(3_600) };
+pub(crate) const BUFFERED: Durability = Durability::Buffered { flush_interval: Duration::from_secs(3_600) };
 
 /// A number from the environment.
 pub(crate) fn from_env(name: &str, default: u64) -> u64 {
@@ -65,13 +65,7 @@ impl Knobs {
 }
 
 /// `count` records for partitions `0..partitions` in turn, each with a value that no other one has.
-pub(crate) fn sends(
-    first: usize,
-    count: usize,
-    name: &'static str,
-    partitions: u32,
-    size: usize,
-) -> Vec<Send> {
+pub(crate) fn sends(first: usize, count: usize, name: &'static str, partitions: u32, size: usize) -> Vec<Send> {
     let send = |i: usize| {
         let mut value = format!("{name} {i} ").into_bytes();
         value.resize(value.len().max(size), b'.');
@@ -165,7 +159,7 @@ impl Recording {
 
 /// The states that a crash during a step may leave beside the one before and the one after: a group that finds no room
 /// is committed in parts.
-fn states_within(before: &Model, step: &Step) -> Vec<Model> {
+pub(crate) fn states_within(before: &Model, step: &Step) -> Vec<Model> {
     let Step::Send(sends) = step else { return Vec::new() };
     let part = |count| {
         let mut state = before.clone();
@@ -189,7 +183,7 @@ fn choice<T>(all: Vec<T>, count: usize, turn: usize) -> Vec<T> {
     all.into_iter().skip(turn % stride).step_by(stride).collect()
 }
 
-fn assert_healthy(broker: &Broker, label: &str) {
+pub(crate) fn assert_healthy(broker: &Broker, label: &str) {
     let report = broker.check().unwrap_or_else(|error| panic!("{label}: {error}"));
     assert!(report.is_healthy(), "{label}: {report}");
 }
@@ -271,12 +265,12 @@ fn crash_everywhere_in_both_modes(knobs: Knobs, steps: &[Step], images: usize) {
     crash_everywhere(Knobs { durability: BUFFERED, ..knobs }, steps, images);
 }
 
-fn create(name: &'static str, partitions: u32) -> Step {
+pub(crate) fn create(name: &'static str, partitions: u32) -> Step {
     Step::CreateTopic { name, partitions }
 }
 
 /// One record to partition 0.
-fn send_one(number: usize) -> Step {
+pub(crate) fn send_one(number: usize) -> Step {
     Step::Send(sends(number * 2, 1, "a", 2, 60))
 }
 

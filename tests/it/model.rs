@@ -283,12 +283,27 @@ pub(crate) struct Send {
 /// One thing that an application does, acknowledged as a whole or not at all.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
-    CreateTopic { name: &'static str, partitions: u32 },
-    DeleteTopic { name: &'static str },
-    CreatePartitions { name: &'static str, total: u32 },
-    Alter { name: &'static str, max_message_bytes: u32 },
+    CreateTopic {
+        name: &'static str,
+        partitions: u32,
+    },
+    DeleteTopic {
+        name: &'static str,
+    },
+    CreatePartitions {
+        name: &'static str,
+        total: u32,
+    },
+    Alter {
+        name: &'static str,
+        max_message_bytes: u32,
+    },
     /// Without a bound: everything up to the end.
-    DeleteRecords { name: &'static str, partition: u32, before: Option<u64> },
+    DeleteRecords {
+        name: &'static str,
+        partition: u32,
+        before: Option<u64>,
+    },
     /// One `send` each, then one flush: one group.
     Send(Vec<Send>),
     /// One `send_all`.

@@ -21,8 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use brooklet::disk::{Disk, DiskFile, OpenMode};
 
 use content::{Content, PAGE, pages_of};
-pub(crate) use world::Keep;
-use world::{Change, FileId, Operation, Random, World};
+use world::{Change, FileId, Operation, World};
+pub(crate) use world::{Keep, Random};
 
 /// The history keeps the whole world every so many operations, to find any point of it quickly.
 const CHECKPOINT_EVERY: usize = 64;

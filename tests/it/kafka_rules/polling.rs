@@ -171,7 +171,8 @@ fn a_poll_returns_at_once_or_empty_after_its_timeout() {
         let mut consumer = broker.consumer_of(&[tp("t", 0)]);
         assert_eq!(offsets(&consumer.poll(Duration::MAX).unwrap()), [0]);
         assert!(consumer.poll(Duration::ZERO).unwrap().is_empty());
-        let records = finishes("a poll with a time-out", move || consumer.poll(Duration::from_millis(1)).unwrap().len());
+        let records =
+            finishes("a poll with a time-out", move || consumer.poll(Duration::from_millis(1)).unwrap().len());
         assert_eq!(records, 0);
     });
 }

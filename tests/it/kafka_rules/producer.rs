@@ -26,7 +26,7 @@ fn keys_go_where_kafkas_clients_send_them() {
         ("giberish123456789", 0, 20),
         ("1234", 0, 40),
         ("234", 6, 66),
-        ("34", 6, 70),
+        ("34", 0, 70),
         ("4", 3, 53),
         ("PreAmbleWillBeRemoved,ThePrePartThatIs", 8, 48),
         ("", 1, 81),

@@ -129,13 +129,17 @@ fn timestamps_outside_the_bounds_are_refused_and_the_bounds_pass() {
         .timestamp_before_max(Duration::from_millis(10))
         .timestamp_after_max(Duration::from_millis(20));
     let broker = TestBroker::new().with_configured_topic("bounded", 1, config).with_topic("default", 1);
-    let send = |topic: &'static str, timestamp: i64| broker.producer().send(ProducerRecord::to(topic).timestamp(timestamp));
+    let send =
+        |topic: &'static str, timestamp: i64| broker.producer().send(ProducerRecord::to(topic).timestamp(timestamp));
     for inside in [NOW - 10, NOW, NOW + 20] {
         assert_eq!(send("bounded", inside).unwrap().wait().unwrap().timestamp(), inside);
     }
     for outside in [0, NOW - 11, NOW + 21, i64::MAX] {
         let error = send("bounded", outside).unwrap_err();
-        assert!(matches!(error, Error::InvalidTimestamp { index: 0, timestamp, .. } if timestamp == outside), "{error}");
+        assert!(
+            matches!(error, Error::InvalidTimestamp { index: 0, timestamp, .. } if timestamp == outside),
+            "{error}"
+        );
     }
     assert!(send("default", 0).is_ok(), "no limit in the past");
     assert!(send("default", NOW + 3_600_000).is_ok() && send("default", NOW + 3_600_001).is_err(), "an hour ahead");
@@ -146,8 +150,7 @@ fn timestamps_outside_the_bounds_are_refused_and_the_bounds_pass() {
 fn timestamps_are_the_producers_or_the_logs() {
     from_tail_and_store(|source| {
         let append_time = TopicConfig::default().timestamp_type(TimestampType::LogAppendTime);
-        let mut broker =
-            TestBroker::new().with_topic("create", 1).with_configured_topic("append", 1, append_time);
+        let mut broker = TestBroker::new().with_topic("create", 1).with_configured_topic("append", 1, append_time);
         for i in 0..100 {
             let at = 123_457 + i;
             let created = broker.produce(ProducerRecord::to("create").timestamp(at).value("x"));

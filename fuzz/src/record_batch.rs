@@ -1,0 +1,71 @@
+//! Any bytes as a record batch, and as the chunk that holds it.
+//!
+//! Strategy: the input is a batch, header and records. The harness writes the chunk's header and checksum in front of it, and
+//! if the input asks for it the batch's own length, so that what lies behind these is reached. Both decoders have to agree.
+//! What they accept is walked, looked up and packed again, alone and together with a copy that follows it, and has to
+//! come back the same.
+
+use brooklet::fuzzing::{self, Record};
+
+use super::bytes::Bytes;
+
+const TOPIC: u128 = 0x0123_4567_89ab_cdef;
+
+const BASE_OFFSET: usize = 8;
+const LAST_OFFSET: usize = 16;
+const LENGTH: usize = 52;
+const HEADER_LEN: usize = 60;
+
+/// The size at which a chunk is closed; one record alone may be larger.
+const MAX_CHUNK: usize = 32_600;
+
+pub fn run(input: &[u8]) {
+    let mut input = Bytes::new(input);
+    let fix_length = input.flag();
+    let mut batch = input.take(usize::MAX).to_vec();
+    if fix_length && batch.len() >= HEADER_LEN {
+        let length = u32::try_from(batch.len() - HEADER_LEN).unwrap();
+        batch[LENGTH..LENGTH + 4].copy_from_slice(&length.to_le_bytes());
+    }
+    let records = fuzzing::read_batch(&batch);
+    let from_chunk = fuzzing::read_chunk(&chunk_of(&batch), TOPIC);
+    assert_eq!(records.as_ref().ok(), from_chunk.as_ref().ok(), "the chunk holds the same as the batch");
+    let Ok(records) = records else { return };
+
+    assert!(!records.is_empty());
+    assert!(records.windows(2).all(|pair| pair[0].offset < pair[1].offset));
+    // A lookup walks from the start: all of many records would take long.
+    for record in records.iter().take(64) {
+        assert_eq!(fuzzing::find(&batch, record.offset), Some(record.offset));
+    }
+    repacked(&[&batch], &records);
+    let (first, last) = (records[0].offset, records[records.len() - 1].offset);
+    if let Some(distance) = (last + 1).checked_sub(first).filter(|distance| last + distance <= i64::MAX as u64) {
+        let mut next = batch.clone();
+        next[BASE_OFFSET..LAST_OFFSET].copy_from_slice(&(first + distance).to_le_bytes());
+        next[LAST_OFFSET..LAST_OFFSET + 8].copy_from_slice(&(last + distance).to_le_bytes());
+        let later = records.iter().map(|record| Record { offset: record.offset + distance, ..record.clone() });
+        let both: Vec<_> = records.iter().cloned().chain(later).collect();
+        repacked(&[&batch, &next], &both);
+    }
+}
+
+fn repacked(batches: &[&[u8]], expected: &[Record]) {
+    let mut records = Vec::new();
+    for chunk in fuzzing::pack(batches, TOPIC).unwrap() {
+        let some = fuzzing::read_chunk(&chunk, TOPIC).unwrap();
+        assert!(chunk.len() <= MAX_CHUNK || some.len() == 1, "{} records in {} bytes", some.len(), chunk.len());
+        records.extend(some);
+    }
+    assert_eq!(records, expected);
+}
+
+/// The batch as a chunk: checksum, version and topic are right.
+fn chunk_of(batch: &[u8]) -> Vec<u8> {
+    let mut covered = vec![1, 0, 0, 0];
+    covered.extend_from_slice(&TOPIC.to_le_bytes());
+    covered.extend_from_slice(batch);
+    let mut chunk = crc32c::crc32c(&covered).to_le_bytes().to_vec();
+    chunk.append(&mut covered);
+    chunk
+}

@@ -1,0 +1,160 @@
+//! From opening the file to closing it, whatever happens in between.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use brooklet::Broker;
+use clap::Args;
+use parking_lot::Mutex;
+
+use super::failure::Failure;
+
+/// Which file to use.
+#[derive(Debug, Args)]
+pub(super) struct FileArgs {
+    /// The file that holds the topics
+    #[arg(short, long, global = true, value_name = "PATH", env = "BROOKLET_FILE")]
+    file: Option<PathBuf>,
+}
+
+impl FileArgs {
+    pub(super) fn path(&self) -> Result<&Path, Failure> {
+        let named = self.file.as_deref().filter(|path| !path.as_os_str().is_empty());
+        named.ok_or_else(|| Failure::usage("no file was named: give --file PATH, or set BROOKLET_FILE"))
+    }
+
+    /// For commands that must not create a file by a misspelt name.
+    pub(super) fn open_existing(&self) -> Result<Broker, Failure> {
+        Ok(Broker::builder().open_existing().open(self.path()?)?)
+    }
+}
+
+/// What SIGINT and SIGTERM do, once they have closed the broker.
+pub(super) enum Stopping {
+    /// They end the process: the command may hang in a read, and has nothing more to say.
+    AtOnce,
+    /// As `AtOnce`, and this is said first.
+    WithFarewell(Box<dyn Fn() + Send + Sync>),
+    /// They let the command write out what it has read. One that follows a log was meant to be stopped: that is a success.
+    AfterOutput {
+        /// Whether the command follows a log.
+        follows: bool,
+    },
+}
+
+impl Stopping {
+    /// How long a command may take to write out what it has read: its reader may be gone to lunch.
+    fn patience(&self) -> Duration {
+        match self {
+            Stopping::AtOnce | Stopping::WithFarewell(_) => Duration::ZERO,
+            Stopping::AfterOutput { .. } => Duration::from_secs(1),
+        }
+    }
+
+    fn exit_code(&self, signal: i32) -> u8 {
+        match self {
+            Stopping::AfterOutput { follows: true } => 0,
+            _ => u8::try_from(signal).unwrap_or(0).saturating_add(128),
+        }
+    }
+}
+
+impl fmt::Debug for Stopping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} s of patience", self.patience().as_secs())
+    }
+}
+
+/// An open broker that is closed when its work is done, and when a signal comes.
+#[derive(Debug)]
+pub(super) struct Session {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    broker: Broker,
+    stopping: Stopping,
+    signal: OnceLock<i32>,
+    /// What closing gave, once it is done. Held while closing, so that neither the thread of the signals nor the main one ends
+    /// the process before the broker is closed.
+    closed: Mutex<Option<brooklet::Result<()>>>,
+}
+
+impl Session {
+    /// Watches for signals from now on. Before, they end the process: opening is safe to interrupt.
+    pub(super) fn start(broker: Broker, stopping: Stopping) -> Result<Self, Failure> {
+        let shared = Arc::new(Shared { broker, stopping, signal: OnceLock::new(), closed: Mutex::new(None) });
+        #[cfg(unix)]
+        watch_signals(&shared)?;
+        Ok(Self { shared })
+    }
+
+    /// Does the work, then closes the broker. A signal wins over what became of the work, a failure of the work over one of
+    /// closing.
+    pub(super) fn run<T>(self, work: impl FnOnce(&Broker) -> Result<T, Failure>) -> Result<T, Failure> {
+        let outcome = work(&self.shared.broker);
+        let closed = self.shared.close(|| ());
+        if let Some(signal) = self.shared.signal.get() {
+            closed?;
+            return Err(Failure::Stopped { code: self.shared.stopping.exit_code(*signal) });
+        }
+        let done = outcome?;
+        closed?;
+        Ok(done)
+    }
+}
+
+impl Shared {
+    /// Closes the broker, if nobody did, and then says farewell.
+    fn close(&self, farewell: impl FnOnce()) -> brooklet::Result<()> {
+        let mut closed = self.closed.lock();
+        match &*closed {
+            Some(result) => result.clone(),
+            None => {
+                let result = self.broker.close();
+                farewell();
+                closed.insert(result).clone()
+            }
+        }
+    }
+
+    /// Runs in the thread of the signals. Closing the broker makes the command's next call fail, and wakes it if it waits
+    /// for records. If that does not end the process within its patience, this does.
+    #[cfg(unix)]
+    fn stop(&self, signal: i32) -> ! {
+        let _ = self.signal.set(signal);
+        let farewell = || match &self.stopping {
+            Stopping::WithFarewell(say) => say(),
+            Stopping::AtOnce | Stopping::AfterOutput { .. } => {}
+        };
+        let closed = self.close(farewell);
+        std::thread::park_timeout(self.stopping.patience());
+        match closed {
+            Ok(()) => std::process::exit(self.stopping.exit_code(signal).into()),
+            Err(error) => {
+                super::failure::complain(&error.to_string());
+                std::process::exit(1)
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+fn watch_signals(shared: &Arc<Shared>) -> Result<(), Failure> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+
+    let failed = |error| Failure::failed(format!("can't watch for signals: {error}"));
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
+    let shared = Arc::clone(shared);
+    let watch = move || {
+        if let Some(signal) = signals.forever().next() {
+            shared.stop(signal);
+        }
+    };
+    std::thread::Builder::new().name("brooklet-signals".to_owned()).spawn(watch).map_err(failed)?;
+    Ok(())
+}
