@@ -23,10 +23,13 @@ const MAX_HEADERS: u64 = 4;
 
 pub fn run(input: &[u8]) {
     let mut input = Bytes::new(input);
-    match input.below(6) {
+    match input.below(8) {
         0 => topic_name(&rest(&mut input)),
         1 => offset_reset(&rest(&mut input)),
-        2 | 3 => topic_config(&rest(&mut input)),
+        2 => topic_config(&rest(&mut input)),
+        3 => time(&rest(&mut input)),
+        4 => escaped(&rest(&mut input)),
+        5 => came_back_unescaped(input.take(usize::MAX)),
         _ => record(&mut input),
     }
 }
@@ -80,6 +83,31 @@ fn topic_config(text: &str) {
     }
 }
 
+/// A moment on the command line.
+fn time(text: &str) {
+    if let Ok(millis) = super::time::parse_millis(text) {
+        assert!(millis >= 0);
+        assert_eq!(super::time::parse_millis(&millis.to_string()), Ok(millis));
+    }
+}
+
+/// Text with escapes on the command line.
+fn escaped(text: &str) {
+    if let Ok(bytes) = super::escape::unescape(text) {
+        assert!(bytes.len() <= text.len());
+        came_back_unescaped(&bytes);
+    }
+}
+
+/// Bytes as the command line shows them: nothing in it moves the cursor, and it reads them back.
+fn came_back_unescaped(bytes: &[u8]) {
+    let mut shown = Vec::new();
+    super::escape::Escaping::Reversible.write(&mut shown, bytes).unwrap();
+    let shown = String::from_utf8(shown).unwrap();
+    assert!(!shown.chars().any(char::is_control), "{shown:?}");
+    assert_eq!(super::escape::unescape(&shown).unwrap(), bytes);
+}
+
 fn record(input: &mut Bytes<'_>) {
     let broker = broker();
     let mut text = || {
@@ -119,7 +147,7 @@ fn record(input: &mut Bytes<'_>) {
     }
 }
 
-/// Reads the record back, and removes it.
+/// Reads the record back. Now and then all are removed.
 fn came_back(broker: &Broker, sent: &ProducerRecord<'_>, metadata: &RecordMetadata) {
     let partition = TopicPartition::new(TOPIC, metadata.partition());
     let mut consumer = broker.consumer().assign([partition.clone()]).unwrap();
@@ -134,10 +162,12 @@ fn came_back(broker: &Broker, sent: &ProducerRecord<'_>, metadata: &RecordMetada
     if let Some(key) = read.key() {
         assert!(partition_for_key(key, PARTITIONS) < PARTITIONS);
     }
-    broker.delete_records(&partition, OffsetSpec::Latest).unwrap();
+    if metadata.offset().get() % 1_024 == 1_023 {
+        broker.delete_records(&partition, OffsetSpec::Latest).unwrap();
+    }
 }
 
-/// One for all inputs: what they send they remove.
+/// One for all inputs.
 fn broker() -> &'static Broker {
     static BROKER: OnceLock<Broker> = OnceLock::new();
     BROKER.get_or_init(|| {

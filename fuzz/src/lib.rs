@@ -11,6 +11,14 @@ mod model;
 #[path = "../../tests/it/sim_disk.rs"]
 mod sim_disk;
 
+// The command line's own parsers, which need nothing of it.
+#[allow(dead_code)]
+#[path = "../../src/cli/escape.rs"]
+mod escape;
+#[allow(dead_code)]
+#[path = "../../src/cli/time.rs"]
+mod time;
+
 mod bytes;
 
 pub mod cli_input;

@@ -179,7 +179,9 @@ fn sectors_in_use(disk: &SimDisk, path: &'static str) -> Vec<(&'static str, u64)
 fn read(file: &dyn DiskFile, at: u64, len: u64) -> Vec<u8> {
     let len = len.min(file.len().unwrap_or(0).saturating_sub(at));
     let mut bytes = vec![0; usize::try_from(len).unwrap()];
-    file.read_at(at, &mut bytes).unwrap();
+    if !bytes.is_empty() {
+        file.read_at(at, &mut bytes).unwrap();
+    }
     bytes
 }
 

@@ -34,7 +34,9 @@ fn check(broker: &Broker) -> Result<(), Failure> {
     }
     match report.problems().len() {
         0 => Ok(()),
-        1 => Err(Failure::failed("1 problem: restore the file from a copy, or save what can still be read with `consume`")),
+        1 => Err(Failure::failed(
+            "1 problem: restore the file from a copy, or save what can still be read with `consume`",
+        )),
         n => Err(Failure::failed(format!(
             "{n} problems: restore the file from a copy, or save what can still be read with `consume`"
         ))),

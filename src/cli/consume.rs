@@ -21,15 +21,18 @@ const EXAMPLES: &str = "\
   beginning, end
   OFFSET                      that offset, of each partition that is read
   -N                          the last N records of each partition
-  @MILLIS, @TIME              the first record at or after a time: milliseconds since 1970, or 2026-01-31T12:00:00Z
+  @MILLIS, @TIME              the first record at or after a time: milliseconds since 1970,
+                              or 2026-01-31T12:00:00Z
 
---format knows %k key, %v value, %o offset, %p partition, %t topic, %T timestamp, %h headers, %K and %V the lengths of key and
-value (-1 if absent), %% a percent sign, and the escapes \\n \\t \\r \\0 \\\\ \\x1f. No newline is added.
+--format knows %k key, %v value, %o offset, %p partition, %t topic, %T timestamp, %h headers,
+%K and %V the lengths of key and value (-1 if absent), %% a percent sign, and the escapes \\n \\t
+\\r \\0 \\\\ \\x1f. No newline is added.
 
---json writes {\"topic\", \"partition\", \"offset\", \"timestamp\", \"timestamp_type\", \"key\", \"value\", \"headers\"} in one line each;
-bytes that are not UTF-8 are {\"base64\": ..}, an absent key or value is null.
+--json writes one object in each line: topic, partition, offset, timestamp, timestamp_type, key,
+value, headers. Bytes that are not UTF-8 are {\"base64\": ..}; an absent key or value is null.
 
-A terminal gets control characters as escapes such as \\x1b. A pipe or a file gets the bytes as they are, unless --escape.
+A terminal gets control characters as escapes such as \\x1b. A pipe or a file gets the bytes as
+they are, unless --escape is given.
 
 Examples:
   brooklet -f app.brooklet consume orders

@@ -94,7 +94,12 @@ impl Layout {
         Ok(Self { pieces, absent: b"", no_headers: b"", header_sign: b"=" })
     }
 
-    pub(super) fn write(&self, out: &mut impl Write, record: &ConsumerRecord<'_>, escaping: Escaping) -> io::Result<()> {
+    pub(super) fn write(
+        &self,
+        out: &mut impl Write,
+        record: &ConsumerRecord<'_>,
+        escaping: Escaping,
+    ) -> io::Result<()> {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => out.write_all(text)?,

@@ -33,17 +33,17 @@ use session::FileArgs;
 
 const EXAMPLES: &str = "\
 Examples:
-  brooklet demo                                             see it work: a million events, a kill, a recovery
+  brooklet demo             see it work: a million events, a kill, a recovery
   brooklet -f app.brooklet topics create orders -p 3
   echo 'c-42:3 apples' | brooklet -f app.brooklet produce orders --key-separator :
   brooklet -f app.brooklet consume orders --json
 
-One process at a time may open a file. Exit codes: 0 done, 1 failed, 2 wrong usage; 130 and 143 after SIGINT and SIGTERM,
-which close the file cleanly.";
+One process at a time may open a file. Exit codes: 0 done, 1 failed, 2 wrong usage; 130 and 143
+after SIGINT and SIGTERM, which close the file cleanly.";
 
 /// Topics and partitions in one file: Apache Kafka's semantics without a server
 #[derive(Debug, Parser)]
-#[command(name = "brooklet", version, after_help = EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
+#[command(name = "brooklet", version, after_help = EXAMPLES, max_term_width = 120, subcommand_required = true, arg_required_else_help = true)]
 struct Cli {
     #[command(flatten)]
     file: FileArgs,
@@ -99,9 +99,16 @@ fn show_help_or_usage(error: &clap::Error) -> Result<(), Failure> {
 
 /// The error and its tips without the usage text behind them.
 fn one_line(message: &str) -> String {
-    let lines = message.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
-    let said: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
-    let said = said.join(" ");
+    let is_usage = |line: &&str| line.starts_with("Usage:") || line.starts_with("For more");
+    let mut said = String::new();
+    for line in message.lines().map(str::trim).take_while(|line| !is_usage(line)).filter(|line| !line.is_empty()) {
+        said.push_str(match (said.is_empty(), line.starts_with("tip:")) {
+            (true, _) => "",
+            (false, true) => "; ",
+            (false, false) => " ",
+        });
+        said.push_str(line);
+    }
     format!("{}: see --help", said.strip_prefix("error: ").unwrap_or(&said))
 }
 

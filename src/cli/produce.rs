@@ -17,13 +17,14 @@ use super::time::parse_millis;
 use super::topics::parse_pair;
 
 const EXAMPLES: &str = "\
-A line ends with a newline, or where the input ends; its bytes are taken as they are. When the command exits with 0, every line
-is on the disk. If a line fails, the error says its number, and the lines before it were produced.
+A line ends with a newline, or where the input ends; its bytes are taken as they are. When the
+command exits with 0, every line is on the disk. If a line fails, the error says its number, and
+the lines before it were produced.
 
 Examples:
   seq 1000 | brooklet -f app.brooklet produce numbers --create-topic
-  printf 'c-42:3 apples\\nc-43:1 pear\\n' | brooklet -f app.brooklet produce orders --key-separator :
-  brooklet -f app.brooklet produce orders --key-separator '\\t' --header source=import < orders.tsv";
+  echo 'c-42:3 apples' | brooklet -f app.brooklet produce orders --key-separator :
+  brooklet -f app.brooklet produce orders -k '\\t' --header source=import < orders.tsv";
 
 /// Send each line of the standard input as a record
 #[derive(Debug, Args)]
@@ -89,7 +90,10 @@ pub(super) fn run(file: &FileArgs, args: &ProduceArgs) -> Result<(), Failure> {
     // Stopped by a signal, closing has sent what was read, and nothing else says how far it came.
     let sent = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&sent);
-    let farewell = move || remark(&format!("{} records", counted.load(Ordering::SeqCst)));
+    let farewell = move || match counted.load(Ordering::SeqCst) {
+        1 => remark("1 record"),
+        count => remark(&format!("{count} records")),
+    };
     let summary = Session::start(broker, Stopping::WithFarewell(Box::new(farewell)))?.run(|broker| {
         if args.create_topic.is_none() {
             // Also when there is no line at all.
@@ -126,9 +130,9 @@ fn send_lines(
     sent: &AtomicU64,
     progress: &mut Progress,
 ) -> Result<(), Failure> {
-    while let Some(line) = lines.next()? {
-        let record = record_of(line, args).map_err(|reason| not_produced(lines.number, reason))?;
-        window.send(lines.number, record)?;
+    while let Some((number, line)) = lines.next()? {
+        let record = record_of(line, args).map_err(|reason| not_produced(number, reason))?;
+        window.send(number, record)?;
         sent.fetch_add(1, Ordering::SeqCst);
         progress.add(1, line.len());
     }
@@ -140,7 +144,7 @@ fn send_lines(
 struct Lines<R> {
     input: R,
     line: Vec<u8>,
-    /// Of the present line, from 1.
+    /// Of the line read last, from 1.
     number: u64,
 }
 
@@ -149,8 +153,8 @@ impl<R: BufRead> Lines<R> {
         Self { input, line: Vec::new(), number: 0 }
     }
 
-    /// The next line without its newline. No more is kept in memory than the largest record may have.
-    fn next(&mut self) -> Result<Option<&[u8]>, Failure> {
+    /// The next line's number, and its bytes without the newline. No more is kept in memory than the largest record may have.
+    fn next(&mut self) -> Result<Option<(u64, &[u8])>, Failure> {
         let limit = u64::from(MAX_MESSAGE_BYTES_LIMIT);
         self.line.clear();
         let length = self.input.by_ref().take(limit + 1).read_until(b'\n', &mut self.line).map_err(Failure::input)?;
@@ -159,11 +163,12 @@ impl<R: BufRead> Lines<R> {
         }
         self.number += 1;
         match self.line.strip_suffix(b"\n") {
-            Some(line) => Ok(Some(line)),
-            None if length as u64 > limit => {
-                Err(not_produced(self.number, format!("it is longer than {limit} bytes, the most that a record may have")))
-            }
-            None => Ok(Some(&self.line)),
+            Some(line) => Ok(Some((self.number, line))),
+            None if length as u64 > limit => Err(not_produced(
+                self.number,
+                format!("it is longer than {limit} bytes, the most that a record may have"),
+            )),
+            None => Ok(Some((self.number, &self.line))),
         }
     }
 }
@@ -249,8 +254,12 @@ impl Window {
 
 /// A line failed, and all before it did not.
 fn not_produced(line: u64, reason: impl std::fmt::Display) -> Failure {
-    let before = line.saturating_sub(1);
-    Failure::failed(format!("line {line} was not produced, the {before} before it were: {reason}"))
+    let others = match line.saturating_sub(1) {
+        0 => String::new(),
+        1 => ", the one before it was".to_owned(),
+        before => format!(", the {before} before it were"),
+    };
+    Failure::failed(format!("line {line} was not produced{others}: {reason}"))
 }
 
 #[cfg(test)]
@@ -260,10 +269,10 @@ mod tests {
     #[test]
     fn lines_keep_their_bytes_and_the_last_one_needs_no_newline() {
         let mut lines = Lines::new(&b"a\r\n\n\xff\0\nend"[..]);
-        for expected in [&b"a\r"[..], b"", b"\xff\0", b"end"] {
+        for expected in [(1, &b"a\r"[..]), (2, b""), (3, b"\xff\0"), (4, b"end")] {
             assert_eq!(lines.next().unwrap(), Some(expected));
         }
-        assert_eq!((lines.next().unwrap(), lines.number), (None, 4));
+        assert_eq!(lines.next().unwrap(), None);
     }
 
     #[test]

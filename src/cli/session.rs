@@ -2,8 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use brooklet::Broker;
@@ -22,8 +21,7 @@ pub(super) struct FileArgs {
 
 impl FileArgs {
     pub(super) fn path(&self) -> Result<&Path, Failure> {
-        let named = self.file.as_deref().filter(|path| !path.as_os_str().is_empty());
-        named.ok_or_else(|| Failure::usage("no file was named: give --file PATH, or set BROOKLET_FILE"))
+        self.file.as_deref().ok_or_else(|| Failure::usage("no file was named: give --file PATH, or set BROOKLET_FILE"))
     }
 
     /// For commands that must not create a file by a misspelt name.
@@ -57,7 +55,7 @@ impl Stopping {
     fn exit_code(&self, signal: i32) -> u8 {
         match self {
             Stopping::AfterOutput { follows: true } => 0,
-            _ => u8::try_from(signal).unwrap_or(0).saturating_add(128),
+            _ => signal_code(signal),
         }
     }
 }
@@ -88,8 +86,8 @@ impl Session {
     /// Watches for signals from now on. Before, they end the process: opening is safe to interrupt.
     pub(super) fn start(broker: Broker, stopping: Stopping) -> Result<Self, Failure> {
         let shared = Arc::new(Shared { broker, stopping, signal: OnceLock::new(), closed: Mutex::new(None) });
-        #[cfg(unix)]
-        watch_signals(&shared)?;
+        let stopped = Arc::clone(&shared);
+        on_signal(move |signal| stopped.stop(signal))?;
         Ok(Self { shared })
     }
 
@@ -124,7 +122,6 @@ impl Shared {
 
     /// Runs in the thread of the signals. Closing the broker makes the command's next call fail, and wakes it if it waits
     /// for records. If that does not end the process within its patience, this does.
-    #[cfg(unix)]
     fn stop(&self, signal: i32) -> ! {
         let _ = self.signal.set(signal);
         let farewell = || match &self.stopping {
@@ -143,18 +140,27 @@ impl Shared {
     }
 }
 
-#[cfg(unix)]
-fn watch_signals(shared: &Arc<Shared>) -> Result<(), Failure> {
-    use signal_hook::consts::{SIGINT, SIGTERM};
+/// Calls `act` in a thread of its own when the first SIGINT or SIGTERM comes. On systems without them, never.
+pub(super) fn on_signal(act: impl FnOnce(i32) + Send + 'static) -> Result<(), Failure> {
+    #[cfg(unix)]
+    {
+        use signal_hook::consts::{SIGINT, SIGTERM};
 
-    let failed = |error| Failure::failed(format!("can't watch for signals: {error}"));
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
-    let shared = Arc::clone(shared);
-    let watch = move || {
-        if let Some(signal) = signals.forever().next() {
-            shared.stop(signal);
-        }
-    };
-    std::thread::Builder::new().name("brooklet-signals".to_owned()).spawn(watch).map_err(failed)?;
+        let failed = |error| Failure::failed(format!("can't watch for signals: {error}"));
+        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
+        let watch = move || {
+            if let Some(signal) = signals.forever().next() {
+                act(signal);
+            }
+        };
+        std::thread::Builder::new().name("brooklet-signals".to_owned()).spawn(watch).map_err(failed)?;
+    }
+    #[cfg(not(unix))]
+    drop(act);
     Ok(())
+}
+
+/// The exit code of a process that a signal ended, as shells give it.
+pub(super) fn signal_code(signal: i32) -> u8 {
+    u8::try_from(signal).unwrap_or(0).saturating_add(128)
 }

@@ -9,7 +9,8 @@
 pub(super) fn parse_millis(text: &str) -> Result<i64, String> {
     let millis = digits(text, 1..=18).or_else(|| parse_rfc3339(text).map(|millis| millis.max(0)));
     millis.ok_or_else(|| {
-        "milliseconds since 1970, or a time like 2026-01-31T12:00:00Z or 2026-01-31T12:00:00+01:00 is expected".to_owned()
+        "milliseconds since 1970, or a time like 2026-01-31T12:00:00Z or 2026-01-31T12:00:00+01:00 is expected"
+            .to_owned()
     })
 }
 
@@ -98,9 +99,21 @@ mod tests {
     #[test]
     fn what_is_no_time_is_refused() {
         for text in [
-            "", "-1", "yesterday", "2026-01-31", "2026-01-31T12:00:00", "2026-02-29T00:00:00Z", "2026-13-01T00:00:00Z",
-            "2026-1-01T00:00:00Z", "2026-01-01T24:00:00Z", "2026-01-01T00:60:00Z", "2026-01-01T00:00:00.Z",
-            "2026-01-01T00:00:00+1:00", "2026-01-01-01T00:00:00Z", "9999999999999999999", "\u{e9}T\u{e9}+\u{e9}",
+            "",
+            "-1",
+            "yesterday",
+            "2026-01-31",
+            "2026-01-31T12:00:00",
+            "2026-02-29T00:00:00Z",
+            "2026-13-01T00:00:00Z",
+            "2026-1-01T00:00:00Z",
+            "2026-01-01T24:00:00Z",
+            "2026-01-01T00:60:00Z",
+            "2026-01-01T00:00:00.Z",
+            "2026-01-01T00:00:00+1:00",
+            "2026-01-01-01T00:00:00Z",
+            "9999999999999999999",
+            "\u{e9}T\u{e9}+\u{e9}",
         ] {
             assert!(parse_millis(text).is_err(), "{text}");
         }

@@ -3,7 +3,8 @@
 use std::io::{self, BufWriter, Write};
 
 use brooklet::{
-    Broker, ConfigSource, Error, MAX_PARTITIONS, NewTopic, PartitionDescription, TopicConfig, TopicDescription, TopicName,
+    Broker, ConfigSource, Error, MAX_PARTITIONS, NewTopic, PartitionDescription, TopicConfig, TopicDescription,
+    TopicName,
 };
 use clap::{ArgGroup, Args, Subcommand};
 use serde_json::{Value, json};
@@ -14,22 +15,24 @@ use super::session::{FileArgs, Session, Stopping};
 const CREATE_EXAMPLES: &str = "\
 Examples:
   brooklet -f app.brooklet topics create orders
-  brooklet -f app.brooklet topics create orders -p 3 --config max.message.bytes=2000000 --if-not-exists";
+  brooklet -f app.brooklet topics create orders -p 3 --config max.message.bytes=2000000";
 
 const DESCRIBE_EXAMPLES: &str = "\
-Prints what kafka-topics prints, tab-separated, and the offsets at which each partition starts and ends. Only those
-configurations are shown that were set; --json shows all.
+Prints what kafka-topics prints, tab-separated, and the offsets at which each partition starts
+and ends. Only those configurations are shown that were set; --json shows all.
 
 Examples:
   brooklet -f app.brooklet topics describe
   brooklet -f app.brooklet topics describe orders --json";
 
 const ALTER_EXAMPLES: &str = "\
-Partitions can only be added. Records stay where they are; keys are spread over the new number from then on.
+Partitions can only be added. Records stay where they are; keys are spread over the new number
+from then on.
 
 Examples:
   brooklet -f app.brooklet topics alter orders --partitions 6
-  brooklet -f app.brooklet topics alter orders --config max.message.bytes=2000000 --delete-config message.timestamp.type";
+  brooklet -f app.brooklet topics alter orders --config max.message.bytes=2000000
+  brooklet -f app.brooklet topics alter orders --delete-config max.message.bytes";
 
 /// Create, list, describe, change and delete topics
 #[derive(Debug, Subcommand)]
@@ -130,10 +133,12 @@ fn create(file: &FileArgs, args: &CreateArgs) -> Result<(), Failure> {
     Session::start(Broker::open(path)?, Stopping::AtOnce)?.run(|broker| {
         match broker.create_topic(NewTopic::new(name.as_str(), args.partitions).config(config)) {
             Ok(_) => say(&format!("Created topic {name}.")),
-            Err(Error::TopicAlreadyExists { .. }) if args.if_not_exists => say(&format!("Topic {name} exists already.")),
-            Err(Error::TopicAlreadyExists { .. }) => {
-                Err(Failure::failed(format!("topic `{name}` exists already: choose another name, or give --if-not-exists")))
+            Err(Error::TopicAlreadyExists { .. }) if args.if_not_exists => {
+                say(&format!("Topic {name} exists already."))
             }
+            Err(Error::TopicAlreadyExists { .. }) => Err(Failure::failed(format!(
+                "topic `{name}` exists already: choose another name, or give --if-not-exists"
+            ))),
             Err(error) => Err(error.into()),
         }
     })
@@ -198,7 +203,7 @@ fn as_json_object(topic: &TopicDescription) -> Value {
     json!({
         "name": topic.name().as_str(),
         "id": topic.id().to_string(),
-        "created": topic.created_ms(),
+        "created_ms": topic.created_ms(),
         "partitions": topic.partitions().iter().map(partition).collect::<Vec<_>>(),
         "config": Value::Object(config.collect()),
     })
@@ -218,11 +223,7 @@ fn alter(broker: &Broker, args: &AlterArgs) -> Result<(), Failure> {
     say(&format!("Altered topic {name}."))
 }
 
-fn configured(
-    mut config: TopicConfig,
-    set: &[(String, String)],
-    unset: &[String],
-) -> brooklet::Result<TopicConfig> {
+fn configured(mut config: TopicConfig, set: &[(String, String)], unset: &[String]) -> brooklet::Result<TopicConfig> {
     for (key, value) in set {
         config = config.set(key, value)?;
     }

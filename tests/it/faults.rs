@@ -196,10 +196,10 @@ impl Run {
 
     /// The disk is well again: everything must be there and go on.
     fn finish(mut self) {
-        if let Some(broker) = self.broker.take() {
-            if let Err(error) = broker.close() {
-                self.assert_typed(&error);
-            }
+        if let Some(broker) = self.broker.take()
+            && let Err(error) = broker.close()
+        {
+            self.assert_typed(&error);
         }
         self.disk.clear_faults();
         let states = self.states_after_reopening();
@@ -236,17 +236,8 @@ fn can_run(state: &Model, step: &Step) -> bool {
     }
 }
 
-const OPERATIONS: [Op; 9] = [
-    Op::Open,
-    Op::Read,
-    Op::Write,
-    Op::ShortWrite,
-    Op::SetLen,
-    Op::Sync,
-    Op::Rename,
-    Op::Remove,
-    Op::SyncDir,
-];
+const OPERATIONS: [Op; 9] =
+    [Op::Open, Op::Read, Op::Write, Op::ShortWrite, Op::SetLen, Op::Sync, Op::Rename, Op::Remove, Op::SyncDir];
 
 /// Every call of these kinds fails in a run of its own. Gives the number of runs by operation.
 fn fail_every_call(knobs: Knobs, path_contains: Option<&str>, operations: &[Op]) -> BTreeMap<Op, usize> {
@@ -427,10 +418,7 @@ fn store_with_topics(knobs: Knobs, disk: &SimDisk) -> (Broker, Model) {
 
 /// What makes room on a full disk.
 fn deletes() -> [Step; 2] {
-    [
-        Step::DeleteTopic { name: "b" },
-        Step::DeleteRecords { name: "a", partition: 0, before: None },
-    ]
+    [Step::DeleteTopic { name: "b" }, Step::DeleteRecords { name: "a", partition: 0, before: None }]
 }
 
 #[test]

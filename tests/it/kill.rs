@@ -202,7 +202,7 @@ fn what_a_killed_process_acknowledged_is_there() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("app.brooklet");
     let first = from_env("BROOKLET_TEST_SEED", 1) * 1_000_000;
-    let rounds = 50 * scale() as u64;
+    let rounds = 150 * scale() as u64;
     let mut acknowledged = Acknowledged::new();
     let (mut lines, mut slowest) = (0, Duration::ZERO);
     for number in first..first + rounds {

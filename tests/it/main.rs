@@ -1,10 +1,20 @@
 //! The integration tests: one binary, its modules are the table of contents.
 
+// Everything in here is a test: helpers may unwrap as tests may.
+#![cfg(test)]
+
 mod bad_input;
+#[cfg(feature = "cli")]
+mod cli;
 mod concurrency;
+mod corpus;
 mod crash;
+mod damage;
+mod faults;
 mod kafka_rules;
+mod kill;
 mod model;
+mod random;
 mod sim_disk;
 mod support;
 mod tidy;

@@ -137,7 +137,8 @@ impl Twins {
 
     fn any_send(&mut self) -> Option<Send> {
         let partition = self.any_partition()?;
-        let send = Send { name: Self::name_of(&partition), partition: partition.partition(), record: self.any_record() };
+        let send =
+            Send { name: Self::name_of(&partition), partition: partition.partition(), record: self.any_record() };
         // A record larger than its topic allows is refused: `be_refused` sees to that.
         let limit = self.model.topics.get(send.name)?.max_message_bytes as usize;
         (send.record.to(send.name, 0).size() <= limit).then_some(send)
@@ -331,11 +332,8 @@ impl Twins {
         let reader = &mut self.readers[place];
         let position = reader.positions.get_mut(&partition).unwrap();
         position.paused = !position.paused;
-        let changed = if position.paused {
-            reader.consumer.pause([&partition])
-        } else {
-            reader.consumer.resume([&partition])
-        };
+        let changed =
+            if position.paused { reader.consumer.pause([&partition]) } else { reader.consumer.resume([&partition]) };
         changed.unwrap();
     }
 
@@ -429,7 +427,7 @@ fn run_seeds(offset: u64) {
     if first > 0 {
         return run(first, STEPS);
     }
-    for seed in 0..6 * scale() as u64 {
+    for seed in 0..7 * scale() as u64 {
         run(offset + seed, STEPS);
     }
 }

@@ -19,6 +19,9 @@ use tempfile::TempDir;
 /// What the clock of a [`TestBroker`] says at first: some day in November 2023, in milliseconds.
 pub(crate) const NOW: i64 = 1_700_000_000_000;
 
+/// A linger that no test lives to see the end of.
+pub(crate) const FOR_EVER: Duration = Duration::from_secs(3_600);
+
 /// How long a call may take before it counts as hanging. Only a test that fails waits so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -47,7 +50,8 @@ pub(crate) fn from_tail_and_store(scenario: impl Fn(Source)) {
 }
 
 impl TestBroker {
-    /// A broker with default options.
+    /// A broker with default options, but that it commits only when somebody waits: so each test has as many commits as it
+    /// says, however slow the machine is.
     pub(crate) fn new() -> Self {
         Self::with(|builder| builder)
     }
@@ -55,7 +59,7 @@ impl TestBroker {
     /// A broker with other options.
     pub(crate) fn with(options: impl FnOnce(Builder) -> Builder) -> Self {
         let clock = ManualClock::new(NOW);
-        let builder = options(Broker::builder().clock(clock.clone()));
+        let builder = options(Broker::builder().clock(clock.clone()).linger(FOR_EVER));
         let directory = tempfile::tempdir().unwrap();
         let broker = builder.open(directory.path().join("test.brooklet")).unwrap();
         Self { broker, clock, builder, directory: Some(directory) }

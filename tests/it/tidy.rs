@@ -190,7 +190,8 @@ fn without_text(line: &str) -> String {
 fn each_outside_thing_has_one_room() {
     for Confined { words, rule, to } in CONFINED {
         let mut breaches = Vec::new();
-        for source in sources().iter().filter(|source| !to.iter().any(|room| source.name.starts_with(room))) {
+        let confined = |source: &Source| !source.is_test() && !to.iter().any(|room| source.name.starts_with(room));
+        for source in sources().iter().filter(|source| confined(source)) {
             for (number, line) in source.lines() {
                 let code = without_text(line);
                 if words.iter().any(|word| says(&code, word)) {
@@ -256,12 +257,13 @@ fn tests_neither_sleep_nor_are_ignored() {
     let mut paths = Vec::new();
     files(&root().join("tests"), "rs", &mut paths);
     files(&root().join("src"), "rs", &mut paths);
-    let words = [["thread::", "sleep"], ["#[ign", "ore"]];
+    let words = ["thread::sleep", "#[ignore"];
     let mut breaches = Vec::new();
-    for path in paths {
+    // This file names what it looks for.
+    for path in paths.into_iter().filter(|path| !path.ends_with("tests/it/tidy.rs")) {
         let text = fs::read_to_string(&path).unwrap();
         for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
-            if words.iter().any(|halves| line.contains(&halves.concat())) {
+            if words.iter().any(|word| line.contains(word)) {
                 breaches.push(format!("{}:{}: {}", path.display(), i + 1, line.trim()));
             }
         }

@@ -171,6 +171,11 @@ impl Report {
 
     pub(crate) fn add(&mut self, figure: &Figure) -> Result {
         println!("{}", figure.line());
+        self.record(figure)
+    }
+
+    /// Without printing it.
+    pub(crate) fn record(&mut self, figure: &Figure) -> Result {
         Ok(writeln!(self.json, "{}", figure.json())?)
     }
 

@@ -24,10 +24,6 @@ impl Samples {
         self.quantile(99, 100)
     }
 
-    pub(crate) fn mean(&self) -> f64 {
-        self.0.iter().sum::<f64>() / self.0.len() as f64
-    }
-
     fn quantile(&self, part: usize, of: usize) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);

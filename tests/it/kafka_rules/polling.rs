@@ -23,22 +23,25 @@ fn a_poll_gives_no_more_than_max_poll_records() {
     });
 }
 
-/// PlaintextConsumerPollTest.testMaxPollRecords (C32, C-11).
+/// PlaintextConsumerPollTest.testMaxPollRecords (C32, C-11). A poll may give fewer than there are: it ends where what was
+/// read ahead ends, as in Kafka.
 #[test]
-fn five_thousand_records_come_in_polls_of_a_hundred() {
+fn five_thousand_records_come_in_polls_of_at_most_a_hundred() {
     from_tail_and_store(|source| {
         let mut broker = TestBroker::new().with_topic("t", 1);
         broker.produce_n("t", 0, 5_000);
         broker.read_from(source);
         let hundred = broker.consumer().offset_reset(OffsetReset::Earliest).max_poll_records(100);
         let mut consumer = hundred.assign([("t", 0)]).unwrap();
-        let mut all = Vec::new();
-        for _ in 0..50 {
+        let (mut polls, mut next) = (0, 0);
+        while next < 5_000 {
             let records = consumer.poll(Duration::ZERO).unwrap();
             assert!((1..=100).contains(&records.len()));
-            all.extend(offsets(&records));
+            assert!(offsets(&records).into_iter().eq(next..next + records.len() as u64));
+            next += records.len() as u64;
+            polls += 1;
         }
-        assert_eq!(all, (0..5_000).collect::<Vec<_>>());
+        assert!((50..60).contains(&polls), "{polls} polls");
         assert!(poll_now(&mut consumer).is_empty());
     });
 }

@@ -6,10 +6,7 @@ use std::time::Duration;
 
 use brooklet::{Error, Murmur2Partitioner, Partitioner, ProducerRecord, partition_for_key};
 
-use crate::support::{TestBroker, bounds, finishes, from_tail_and_store, tp};
-
-/// A linger that no test lives to see the end of.
-const FOR_EVER: Duration = Duration::from_secs(3_600);
+use crate::support::{FOR_EVER, TestBroker, bounds, finishes, from_tail_and_store, tp};
 
 /// UtilsTest.testMurmur2; librdkafka's rdmurmur2.c (C07, P-3, P-4).
 #[test]
@@ -129,7 +126,7 @@ fn metadata_says_where_a_record_went_and_how_long_it_is() {
 /// broker that is closed, and the error is `Closed` instead of `IllegalState`.
 #[test]
 fn closing_commits_what_was_sent() {
-    let mut broker = TestBroker::with(|builder| builder.linger(FOR_EVER)).with_topic("t", 1);
+    let mut broker = TestBroker::new().with_topic("t", 1);
     let producer = broker.producer();
     for _ in 0..100 {
         drop(producer.send(ProducerRecord::to("t").value("x")).unwrap());
@@ -166,10 +163,8 @@ fn dropping_the_last_handle_commits_what_was_sent() {
 /// PlaintextProducerSendTest.testNonBlockingProducer (C10, P-10).
 #[test]
 fn a_full_buffer_fails_a_send_that_may_not_wait() {
-    let broker = TestBroker::with(|builder| {
-        builder.buffer_memory(1_500).max_block(Duration::ZERO).linger(FOR_EVER).background(false)
-    })
-    .with_topic("t", 1);
+    let broker = TestBroker::with(|builder| builder.buffer_memory(1_500).max_block(Duration::ZERO).background(false))
+        .with_topic("t", 1);
     let record = || ProducerRecord::to("t").key("key").value(vec![0; 1_000]);
     let first = broker.producer().send(record()).unwrap();
     let error = broker.producer().send(record()).unwrap_err();
@@ -180,7 +175,7 @@ fn a_full_buffer_fails_a_send_that_may_not_wait() {
 /// ProducerSendTest / BufferPoolTest.testDelayedAllocation: a send that may wait makes room (P-10).
 #[test]
 fn a_full_buffer_makes_a_send_wait_for_room() {
-    let mut broker = TestBroker::with(|builder| builder.buffer_memory(1_500).linger(FOR_EVER)).with_topic("t", 1);
+    let mut broker = TestBroker::with(|builder| builder.buffer_memory(1_500)).with_topic("t", 1);
     for _ in 0..20 {
         drop(broker.producer().send(ProducerRecord::to("t").key("key").value(vec![0; 1_000])).unwrap());
     }
@@ -216,7 +211,7 @@ fn offsets_follow_the_order_of_sends() {
 /// BaseProducerSendTest.testFlush; KafkaProducerTest.testFlushCompleteSendOfInflightBatches (P-15).
 #[test]
 fn flush_returns_when_everything_before_it_is_done() {
-    let broker = TestBroker::with(|builder| builder.linger(FOR_EVER)).with_topic("t", 4);
+    let broker = TestBroker::new().with_topic("t", 4);
     let producer = broker.producer();
     producer.flush().unwrap();
     for _ in 0..10 {
@@ -242,7 +237,7 @@ fn a_lingering_record_is_committed_without_anybody_waiting() {
 /// harms no other record (P-14).
 #[test]
 fn callbacks_run_once_in_order_and_a_panic_harms_nobody() {
-    let broker = TestBroker::with(|builder| builder.linger(FOR_EVER)).with_topic("t", 1);
+    let broker = TestBroker::new().with_topic("t", 1);
     let (calls, called) = mpsc::channel();
     let mut deliveries = Vec::new();
     for i in 0..10_u64 {

@@ -110,7 +110,7 @@ fn reads_outside_the_log_are_refused_and_at_its_end_are_empty() {
             consumer.seek(&partition, offset).unwrap();
             consumer.poll(Duration::ZERO).map(|records| crate::support::offsets(&records))
         };
-        assert_eq!(read(1025).unwrap(), []);
+        assert!(read(1025).unwrap().is_empty());
         assert_eq!(read(1024).unwrap(), [1024]);
         for outside in [0, 1023, 1026, u64::MAX] {
             let expected = brooklet::Offset::new(outside);

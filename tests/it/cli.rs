@@ -1,0 +1,466 @@
+//! The command-line tool as a stranger meets it. Goal: what the help says is so, in output, exit codes and files.
+//!
+//! The real binary runs in a directory of its own. Where a test has to know how far a process is, it reads what that wrote,
+//! or has written more than fits between the two.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// More than a pipe and the buffers at its ends hold.
+const MUCH: usize = 1 << 20;
+
+/// The binary, and where it runs.
+struct Tool {
+    directory: TempDir,
+}
+
+impl Tool {
+    fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap() }
+    }
+
+    /// With a topic `orders`.
+    fn with_orders(partitions: u32) -> Self {
+        let tool = Tool::new();
+        tool.succeed(&["topics", "create", "orders", "-p", &partitions.to_string()]);
+        tool
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_brooklet"));
+        command.current_dir(&self.directory).env("BROOKLET_FILE", "app.brooklet").env("TMPDIR", self.directory.path());
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs it with this on its standard input.
+    fn feed(&self, args: &[&str], input: &[u8]) -> Output {
+        let mut child = self.command(args).stdin(Stdio::piped()).spawn().unwrap();
+        // A process that fails early does not read it all.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        child.wait_with_output().unwrap()
+    }
+
+    /// Its output, where it must succeed.
+    fn succeed(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn produce(&self, args: &[&str], input: &[u8]) -> String {
+        let output = self.feed(&[&["produce", "orders"], args].concat(), input);
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        assert!(output.stdout.is_empty());
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    fn consume(&self, args: &[&str]) -> String {
+        self.succeed(&[&["consume", "orders"], args].concat())
+    }
+
+    /// What it complains about, where it must fail with this exit code.
+    fn fail(&self, code: i32, args: &[&str]) -> String {
+        complaint(code, &self.run(args))
+    }
+
+    /// A process that has read everything of `orders` and waits for more.
+    fn follower(&self, first_line: &str) -> Child {
+        let mut child = self.command(&["consume", "orders", "--follow"]).spawn().unwrap();
+        assert_eq!(line_of(&mut child), first_line);
+        child
+    }
+
+    fn has(&self, file: &str) -> bool {
+        self.directory.path().join(file).exists()
+    }
+}
+
+/// The one line that a failed run leaves.
+fn complaint(code: i32, output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(code), "{output:?}");
+    assert!(output.stdout.is_empty(), "{output:?}");
+    let said = String::from_utf8(output.stderr.clone()).unwrap();
+    assert!(said.starts_with("brooklet: ") && said.ends_with('\n') && said.lines().count() == 1, "{said:?}");
+    said
+}
+
+/// The next line of a running process.
+fn line_of(child: &mut Child) -> String {
+    let mut line = Vec::new();
+    // By single bytes, so that nothing more is taken.
+    for byte in child.stdout.as_mut().unwrap().bytes() {
+        match byte.unwrap() {
+            b'\n' => break,
+            byte => line.push(byte),
+        }
+    }
+    String::from_utf8(line).unwrap()
+}
+
+#[cfg(unix)]
+fn signal(child: &Child, name: &str) {
+    assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+}
+
+fn numbers(count: usize) -> Vec<u8> {
+    (0..count).flat_map(|i| format!("{i}\n").into_bytes()).collect()
+}
+
+#[test]
+fn topics_are_created_listed_described_changed_and_deleted() {
+    let tool = Tool::new();
+    let create = ["topics", "create", "orders", "-p", "3", "--config", "max.message.bytes=2000"];
+    assert_eq!(tool.succeed(&create), "Created topic orders.\n");
+    assert!(tool.fail(1, &create).contains("exists already"));
+    assert_eq!(tool.succeed(&[&create[..], &["--if-not-exists"]].concat()), "Topic orders exists already.\n");
+    tool.succeed(&["topics", "create", "audit"]);
+    assert_eq!(tool.succeed(&["topics", "list"]), "audit\norders\n");
+    assert_eq!(tool.succeed(&["topics", "list", "--json"]), "[\"audit\",\"orders\"]\n");
+
+    tool.produce(&["--partition", "2"], b"a\nb\n");
+    let described = tool.succeed(&["topics", "describe", "orders"]);
+    let lines: Vec<_> = described.lines().collect();
+    assert!(lines[0].starts_with("Topic: orders\tTopicId: "), "{described}");
+    assert!(
+        lines[0].ends_with("\tPartitionCount: 3\tReplicationFactor: 1\tConfigs: max.message.bytes=2000"),
+        "{described}"
+    );
+    assert_eq!(lines[1], "\tTopic: orders\tPartition: 0\tLeader: 0\tReplicas: 0\tIsr: 0\tLogStart: 0\tLogEnd: 0");
+    assert_eq!(lines[3], "\tTopic: orders\tPartition: 2\tLeader: 0\tReplicas: 0\tIsr: 0\tLogStart: 0\tLogEnd: 2");
+    assert_eq!((lines.len(), tool.succeed(&["topics", "describe"]).lines().count()), (4, 6));
+
+    let alter = ["topics", "alter", "orders", "--partitions", "4", "--delete-config", "max.message.bytes"];
+    tool.succeed(&[&alter[..], &["--config", "message.timestamp.type=LogAppendTime"]].concat());
+    let described: Value = serde_json::from_str(&tool.succeed(&["topics", "describe", "orders", "--json"])).unwrap();
+    assert_eq!(described[0]["partitions"][2], json!({"partition": 2, "log_start": 0, "log_end": 2}));
+    assert_eq!(described[0]["partitions"].as_array().unwrap().len(), 4);
+    assert_eq!(
+        described[0]["config"]["message.timestamp.type"],
+        json!({"value": "LogAppendTime", "is_default": false})
+    );
+    assert_eq!(described[0]["config"]["max.message.bytes"]["is_default"], json!(true));
+
+    assert_eq!(tool.succeed(&["topics", "delete", "audit"]), "Deleted topic audit.\n");
+    assert!(tool.fail(1, &["topics", "delete", "audit"]).contains("unknown topic `audit`"));
+    tool.succeed(&["topics", "delete", "audit", "--if-exists"]);
+    assert_eq!(tool.succeed(&["topics", "list"]), "orders\n");
+}
+
+/// A wrong configuration leaves the partitions alone as well.
+#[test]
+fn an_alteration_that_is_wrong_changes_nothing() {
+    let tool = Tool::with_orders(1);
+    let before = tool.succeed(&["topics", "describe"]);
+    tool.fail(1, &["topics", "alter", "orders", "--partitions", "2", "--config", "no.such=1"]);
+    tool.fail(1, &["topics", "alter", "orders", "--partitions", "1"]);
+    tool.fail(2, &["topics", "alter", "orders"]);
+    assert_eq!(tool.succeed(&["topics", "describe"]), before);
+}
+
+#[test]
+fn lines_keep_their_bytes_also_the_last_one_without_a_newline() {
+    let tool = Tool::with_orders(1);
+    let input = b"plain\n\n\xff\xfe\0 \x1b[2J\r\ncaf\xc3\xa9";
+    assert!(tool.produce(&[], input).starts_with("4 records, "));
+    assert_eq!(tool.run(&["consume", "orders"]).stdout, [&input[..], b"\n"].concat());
+    assert_eq!(tool.consume(&["--escape", "--from", "2"]), "\\xff\\xfe\\x00 \\x1b[2J\\r\ncaf\u{e9}\n");
+}
+
+#[test]
+fn keys_headers_and_times_are_sent_and_printed_in_kafkas_order() {
+    let tool = Tool::with_orders(1);
+    let args = ["--key-separator", "\\t", "--header", "via=a=b", "-H", "via=", "--timestamp", "1700000000000"];
+    tool.produce(&args, b"c-42\t3 apples\tred\n\t\n");
+    assert_eq!(
+        tool.consume(&["--print", "key,offset,headers,partition,timestamp", "--separator", "|"]),
+        "CreateTime:1700000000000|Partition:0|Offset:0|via:a=b,via:|c-42|3 apples\tred\n\
+         CreateTime:1700000000000|Partition:0|Offset:1|via:a=b,via:||\n"
+    );
+    tool.produce(&["--key", "k", "--null-marker", "NULL"], b"NULL\n");
+    assert_eq!(tool.consume(&["--from", "-1", "--print", "key,headers"]), "NO_HEADERS\tk\tnull\n");
+    assert_eq!(
+        tool.consume(&["--format", "%t/%p/%o %T %k=%v [%h] %K %V 100%%\\n", "--from", "0", "--max", "1"]),
+        "orders/0/0 1700000000000 c-42=3 apples\tred [via=a=b,via=] 4 12 100%\n"
+    );
+    assert_eq!(tool.consume(&["--format", "%k:%v:%V;", "--from", "-1"]), "k::-1;");
+}
+
+#[test]
+fn json_lines_say_everything() {
+    let tool = Tool::with_orders(1);
+    tool.produce(&["-k", ":", "-H", "trace=7\"f", "--timestamp", "5"], b"c-42:\x1b \"quoted\"\nc-43:\xff\n");
+    tool.produce(&["--timestamp", "6", "--null-marker", "-"], b"-\n");
+    let lines: Vec<Value> = tool.consume(&["--json"]).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        lines[0],
+        json!({
+            "topic": "orders", "partition": 0, "offset": 0, "timestamp": 5, "timestamp_type": "CreateTime",
+            "key": "c-42", "value": "\u{1b} \"quoted\"", "headers": [{"key": "trace", "value": "7\"f"}],
+        })
+    );
+    assert_eq!(lines[1]["value"], json!({"base64": "/w=="}));
+    assert_eq!((&lines[2]["key"], &lines[2]["value"], &lines[2]["headers"]), (&json!(null), &json!(null), &json!([])));
+    assert_eq!(lines.len(), 3);
+    assert!(!tool.consume(&["--json"]).contains('\u{1b}'));
+}
+
+#[test]
+fn reading_starts_where_it_is_told() {
+    let tool = Tool::with_orders(2);
+    for (partition, time, value) in [("0", "1000", "a"), ("0", "2000", "b"), ("0", "3000", "c"), ("1", "2500", "x")] {
+        tool.produce(&["--partition", partition, "--timestamp", time], value.as_bytes());
+    }
+    for (args, expected) in [
+        (&["--from", "beginning"][..], "abcx"),
+        (&["--from", "end"], ""),
+        (&["--from", "-1"], "cx"),
+        (&["--from", "-99"], "abcx"),
+        (&["--from", "1"], "bc"),
+        (&["--from", "1", "--partition", "0"], "bc"),
+        (&["--from", "3", "--partition", "0"], ""),
+        (&["--from", "@2000"], "bcx"),
+        (&["--from", "@1970-01-01T00:00:02.5Z"], "cx"),
+        (&["--from", "@1970-01-01T01:00:03+01:00"], "c"),
+        (&["--from", "@3001"], ""),
+        (&["--partition", "1"], "x"),
+        (&["--partition", "1", "-p", "0", "-p", "1"], "abcx"),
+        (&["--max", "2"], "ab"),
+    ] {
+        assert_eq!(tool.consume(args).replace('\n', ""), expected, "{args:?}");
+    }
+    let complaint = tool.fail(1, &["consume", "orders", "--partition", "0", "--from", "4"]);
+    assert!(complaint.contains("orders-0 has no offset 4, its log goes from 0 to 3"), "{complaint}");
+    assert!(tool.fail(1, &["consume", "orders", "--partition", "2"]).contains("no partition 2"));
+}
+
+#[test]
+fn a_line_without_the_separator_is_named_and_those_before_it_are_there() {
+    let tool = Tool::with_orders(1);
+    let input = b"a:1\nb:2\nsecret\nd:4\n";
+    let complaint = complaint(1, &tool.feed(&["produce", "orders", "-k", ":"], input));
+    assert!(complaint.contains("line 3 was not produced, the 2 before it were"), "{complaint}");
+    assert!(!complaint.contains("secret"), "{complaint}");
+    assert_eq!(tool.consume(&["--print", "key"]), "a\t1\nb\t2\n");
+    tool.produce(&["-k", ":", "--ignore-missing-key"], b"secret\n");
+    assert_eq!(tool.consume(&["--print", "key", "--from", "-1"]), "null\tsecret\n");
+}
+
+#[test]
+fn a_line_that_is_too_large_is_named_and_those_before_it_are_there() {
+    let tool = Tool::new();
+    tool.succeed(&["topics", "create", "orders", "--config", "max.message.bytes=100"]);
+    let input = [&b"small\n"[..], &[b'x'; 100], b"\nsmall\n"].concat();
+    let complaint = complaint(1, &tool.feed(&["produce", "orders"], &input));
+    assert!(complaint.contains("line 2 was not produced, the one before it was"), "{complaint}");
+    assert_eq!(tool.consume(&[]), "small\n");
+}
+
+#[test]
+fn many_lines_keep_their_order_in_both_durabilities() {
+    let tool = Tool::with_orders(1);
+    let lines = numbers(30_000);
+    for durability in ["sync", "buffered"] {
+        assert!(tool.produce(&["--durability", durability], &lines).starts_with("30,000 records, "));
+    }
+    let read = tool.run(&["consume", "orders"]).stdout;
+    assert!(read == [&lines[..], &lines].concat(), "{} bytes", read.len());
+    assert!(!tool.has("app.brooklet-journal"));
+}
+
+/// A misspelt name makes no file.
+#[test]
+fn reading_commands_create_no_file() {
+    let tool = Tool::new();
+    for args in [
+        &["topics", "list"][..],
+        &["topics", "describe"],
+        &["topics", "alter", "orders", "--partitions", "2"],
+        &["topics", "delete", "orders", "--if-exists"],
+        &["consume", "orders"],
+        &["produce", "orders"],
+        &["check"],
+    ] {
+        let complaint = tool.fail(1, args);
+        assert!(complaint.contains("app.brooklet does not exist: check --file"), "{complaint}");
+    }
+    // Nor does a topic that can't be.
+    tool.fail(1, &["topics", "create", "a b"]);
+    tool.fail(1, &["topics", "create", "a", "--config", "no.such=1"]);
+    tool.fail(2, &["topics", "create", "a", "-p", "0"]);
+    assert_eq!(fs::read_dir(&tool.directory).unwrap().count(), 0);
+}
+
+#[test]
+fn produce_creates_the_topic_when_told() {
+    let tool = Tool::new();
+    tool.produce(&["--create-topic=3"], b"a\n");
+    tool.produce(&["--create-topic"], b"b\n");
+    let described = tool.succeed(&["topics", "describe", "orders"]);
+    assert!(described.contains("PartitionCount: 3"), "{described}");
+    assert!(tool.fail(1, &["produce", "audit"]).contains("unknown topic `audit`"));
+}
+
+#[test]
+fn wrong_usage_is_said_in_one_line_with_exit_code_2() {
+    let tool = Tool::with_orders(1);
+    for (args, part) in [
+        (&["consume"][..], "<TOPIC>"),
+        (&["consume", "orders", "--frm", "1"], "tip: a similar argument exists: '--from'"),
+        (&["consume", "orders", "--from", "yesterday"], "`beginning`, `end`"),
+        (&["consume", "orders", "--format", "%q"], "bad --format"),
+        (&["consume", "orders", "--json", "--print", "key"], "cannot be used with"),
+        (&["consume", "orders", "--max", "0"], "--max"),
+        (&["produce", "orders", "--key-separator", ""], "at least one character"),
+        (&["produce", "orders", "--header", "novalue"], "`key=value` is expected"),
+        (&["produce", "orders", "--timestamp", "soon"], "2026-01-31T12:00:00Z"),
+        (&["--file", "", "check"], "--file"),
+    ] {
+        let complaint = tool.fail(2, args);
+        assert!(complaint.contains(part), "{args:?}: {complaint}");
+    }
+    let no_file = tool.command(&["check"]).env_remove("BROOKLET_FILE").output().unwrap();
+    assert!(complaint(2, &no_file).contains("give --file PATH, or set BROOKLET_FILE"));
+    let no_command = tool.run(&[]);
+    assert_eq!((no_command.status.code(), no_command.stdout.len()), (Some(2), 0));
+    assert!(tool.succeed(&["consume", "--help"]).contains("Examples:"));
+}
+
+#[test]
+fn an_error_stays_in_one_line_whatever_the_name_has_in_it() {
+    let tool = Tool::new();
+    for args in [["topics", "create", "a\n\u{1b}[2J"], ["topics", "-f", "no\n\u{1b}[2J"]] {
+        let output = tool.run(&[&args[..], if args[1] == "-f" { &["list"] } else { &[] }].concat());
+        assert!(!complaint(1, &output).contains('\u{1b}'));
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let tool = Tool::with_orders(1);
+    tool.produce(&[], &[b'x'; 99].map(|x| [x; 10_000].to_vec()).join(&b'\n'));
+    let mut child = tool.command(&["consume", "orders", "--format", "%v%v%v\\n"]).spawn().unwrap();
+    line_of(&mut child);
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    assert!(!tool.has("app.brooklet-journal"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_another_process_has_is_refused_and_a_stopped_follower_lets_go_of_it() {
+    let tool = Tool::with_orders(1);
+    tool.produce(&[], b"first\n");
+    for name in ["-TERM", "-INT"] {
+        let follower = tool.follower("first");
+        for args in [&["topics", "list"][..], &["check"], &["consume", "orders"], &["topics", "create", "audit"]] {
+            assert!(tool.fail(1, args).contains("app.brooklet is open already"), "{args:?}");
+        }
+        assert!(tool.has("app.brooklet-journal"));
+        signal(&follower, name);
+        let output = follower.wait_with_output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        assert!(!tool.has("app.brooklet-journal"), "it was closed cleanly");
+    }
+    assert_eq!(tool.consume(&[]), "first\n");
+}
+
+/// What was sent is on the disk, and the count that is said is right.
+#[cfg(unix)]
+#[test]
+fn a_producer_stopped_by_a_signal_says_how_far_it_came() {
+    let tool = Tool::with_orders(1);
+    for (name, code) in [("-TERM", 143), ("-INT", 130)] {
+        let before = tool.consume(&[]).lines().count();
+        let mut child = tool.command(&["produce", "orders"]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(&[b'\n'; MUCH]).unwrap();
+        signal(&child, name);
+        let output = child.wait_with_output().unwrap();
+        drop(input);
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        let count: usize = said.strip_suffix(" records\n").unwrap().parse().unwrap();
+        let there = tool.consume(&[]).lines().count() - before;
+        // A line that was just being sent may be there and not be counted.
+        assert!(count > MUCH / 2 && (count..=count + 1).contains(&there), "{said}, and {there} are there");
+        assert!(!tool.has("app.brooklet-journal"));
+    }
+}
+
+/// Also when nobody reads what it writes.
+#[cfg(unix)]
+#[test]
+fn a_consumer_stopped_by_a_signal_closes_the_file() {
+    let tool = Tool::with_orders(1);
+    tool.produce(&[], &numbers(MUCH / 4));
+    let mut child = tool.command(&["consume", "orders"]).spawn().unwrap();
+    assert_eq!(line_of(&mut child), "0");
+    signal(&child, "-TERM");
+    let output = child.stdout.take().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    assert!(!tool.has("app.brooklet-journal"));
+    let more = BufReader::new(output).lines().next().unwrap().unwrap();
+    assert_eq!(more, "1");
+}
+
+#[test]
+fn check_finds_what_was_changed_and_exits_with_1() {
+    let tool = Tool::with_orders(1);
+    let value = b"a value that is found in the file";
+    tool.produce(&[], value);
+    assert!(tool.succeed(&["check"]).starts_with("healthy: "));
+    let path = tool.directory.path().join("app.brooklet");
+    let mut bytes = fs::read(&path).unwrap();
+    let places: Vec<_> = (0..bytes.len() - value.len()).filter(|&i| bytes[i..].starts_with(value)).collect();
+    assert!(!places.is_empty());
+    places.iter().for_each(|&i| bytes[i] ^= 1);
+    fs::write(&path, bytes).unwrap();
+    let output = tool.run(&["check"]);
+    let (report, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert_eq!(output.status.code(), Some(1), "{report}{said}");
+    assert!(report.starts_with("DAMAGED") && report.contains("partition 0, offset 0"), "{report}");
+    assert!(
+        said.starts_with("brooklet: ") && said.contains("restore the file from a copy") && said.lines().count() == 1,
+        "{said}"
+    );
+}
+
+#[test]
+fn the_demonstration_proves_itself_and_leaves_nothing_behind() {
+    let tool = Tool::new();
+    let story = tool.succeed(&["demo", "--events", "20000"]);
+    assert!(story.contains("in the middle of its work") && story.ends_with("nothing came twice.\n"), "{story}");
+    assert_eq!(fs::read_dir(&tool.directory).unwrap().count(), 0);
+}
+
+#[test]
+fn the_demonstration_keeps_its_file_when_told() {
+    let tool = Tool::new();
+    let story = tool.succeed(&["demo", "--events", "2000", "--keep"]);
+    let directory = story.lines().next().unwrap().strip_prefix("The files are in ").unwrap();
+    let read = tool.succeed(&["-f", &format!("{directory}/demo.brooklet"), "consume", "events"]);
+    assert_eq!(read.lines().count(), 2_000);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_demonstration_stopped_by_a_signal_leaves_nothing_behind() {
+    let tool = Tool::new();
+    let mut child = tool.command(&["demo"]).spawn().unwrap();
+    assert!(line_of(&mut child).starts_with("The files are in "));
+    assert!(line_of(&mut child).starts_with("1. "));
+    signal(&child, "-TERM");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.len()), (Some(143), 0), "{output:?}");
+    assert_eq!(fs::read_dir(&tool.directory).unwrap().count(), 0);
+}

@@ -1,0 +1,461 @@
+//! Damaged files. Goal: whatever happened to the bytes, opening and reading give the records that were written or an error
+//! that says what is wrong; never another record, never a panic, never much memory.
+//!
+//! A store that was closed, and the two files of a process that was killed, are damaged in one place each: a flipped bit, a
+//! page that is zero, another page's or anything, an end too early or too late. What redb's tree finds its way by is
+//! damaged as well as what the records are in.
+//!
+//! The end of a journal is special: a last frame that is damaged can't be told from one that a power loss tore, so it may be
+//! missing silently. One that a later frame knows as durable may not.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use brooklet::{Error, NewTopic};
+
+use crate::crash::{Knobs, PATH, create, from_env, scale, send_one, sends};
+use crate::model::{Choices, Model, Step};
+use crate::sim_disk::{Random, SimDisk};
+
+const JOURNAL_PATH: &str = "/d/app.brooklet-journal";
+const PAGE: usize = 4096;
+
+/// Where frames begin in the journal.
+const RING_START: usize = 4096;
+const FRAME_HEADER: usize = 40;
+const HEADER_CRC: Range<usize> = 4092..4096;
+
+/// The bytes of both files, and the states that may be found in them.
+struct Files {
+    store: Vec<u8>,
+    journal: Option<Vec<u8>>,
+    /// The last one has everything.
+    states: Vec<Model>,
+}
+
+impl Files {
+    /// A store that was closed.
+    fn closed() -> Self {
+        let (disk, state) = written(true);
+        Files { store: disk.bytes(PATH).unwrap(), journal: None, states: vec![state] }
+    }
+
+    /// What a process left that was killed with frames in its journal.
+    fn killed() -> Self {
+        let (disk, _) = written(false);
+        // Room for everything, so that nothing is checkpointed and each step is one frame.
+        let broker = Knobs { buffer_memory: 64 << 10, ..Knobs::TINY }.open(&disk).unwrap();
+        let mut states = vec![Model::observe(&broker).unwrap()];
+        for number in 0..8 {
+            let step = Step::Send(sends(900 + number * 10, 3, "a", 2, 60 + 10 * number));
+            step.run(&broker).unwrap();
+            states.push(states[number].clone());
+            states[number + 1].apply(&step, None);
+        }
+        Files { store: disk.bytes(PATH).unwrap(), journal: disk.bytes(JOURNAL_PATH), states }
+    }
+
+    fn disk(&self) -> SimDisk {
+        let disk = SimDisk::new();
+        disk.put(PATH, &self.store);
+        if let Some(journal) = &self.journal {
+            disk.put(JOURNAL_PATH, journal);
+        }
+        disk
+    }
+
+    fn truth(&self) -> &Model {
+        self.states.last().unwrap()
+    }
+
+    /// The journal's frames from the first on: where each lies in the file.
+    fn frames(&self) -> Vec<Range<usize>> {
+        let journal = self.journal.as_ref().unwrap();
+        let mut frames = Vec::new();
+        let mut at = RING_START;
+        while let Some(length) = u32_at(journal, at + 4).filter(|&length| length > 0) {
+            let end = at + (FRAME_HEADER + length as usize).next_multiple_of(8);
+            frames.push(at..end);
+            at = end;
+        }
+        frames
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+/// A store of some history: chunks of several checkpoints, deleted records, a deleted topic.
+fn written(close: bool) -> (SimDisk, Model) {
+    let disk = SimDisk::new();
+    let broker = Knobs { checkpoint_bytes: 3 << 10, ..Knobs::TINY }.open(&disk).unwrap();
+    let mut state = Model::default();
+    let mut steps = vec![create("a", 2), create("b", 1), Step::Send(sends(0, 10, "b", 1, 100))];
+    for round in 0..8 {
+        steps.push(Step::Send(sends(20 + round * 20, 20, "a", 2, 150)));
+        steps.push(Step::Maintain);
+    }
+    steps.push(Step::DeleteRecords { name: "a", partition: 0, before: Some(7) });
+    steps.push(Step::DeleteTopic { name: "b" });
+    steps.push(create("b", 1));
+    steps.push(send_one(300));
+    for step in steps {
+        let id = step.run(&broker).unwrap();
+        state.apply(&step, id);
+    }
+    if close {
+        broker.close().unwrap();
+    }
+    drop(broker);
+    (disk, state)
+}
+
+/// Changes the bytes in one place; says how and where.
+fn damage(bytes: &mut Vec<u8>, random: &mut Random) -> String {
+    let len = bytes.len();
+    let mut below = |limit: usize| usize::try_from(Choices::below(random, limit as u64)).unwrap();
+    let pages = (len / PAGE).max(1);
+    let page = |number: usize| number * PAGE..((number + 1) * PAGE).min(len);
+    // The front pages, where the tree's roots and most rows are, as often as all others.
+    let (kind, wide, near) = (below(8), below(pages), below(pages.min(8)));
+    let number = if below(2) == 0 { wide } else { near };
+    match kind {
+        0..3 => {
+            let (at, bit) = ((number * PAGE + below(PAGE)).min(len - 1), below(8));
+            bytes[at] ^= 1 << bit;
+            format!("bit {bit} of byte {at} flipped")
+        }
+        3 => {
+            bytes[page(number)].fill(0);
+            format!("page {number} zeroed")
+        }
+        4 => {
+            let other = below(pages);
+            let (a, b) = (bytes[page(number)].to_vec(), bytes[page(other)].to_vec());
+            bytes[page(number)].copy_from_slice(&b[..page(number).len()]);
+            bytes[page(other)].copy_from_slice(&a[..page(other).len()]);
+            format!("pages {number} and {other} swapped")
+        }
+        5 => {
+            let from = bytes[page(below(pages))].to_vec();
+            bytes[page(number)].copy_from_slice(&from[..page(number).len()]);
+            format!("page {number} is another's")
+        }
+        6 => {
+            let start = page(number).start + below(PAGE - 64);
+            let end = (start + 64).min(len);
+            bytes[start..end].iter_mut().for_each(|byte| *byte = u8::try_from(below(256)).unwrap_or(0));
+            format!("bytes {start}..{end} are anything")
+        }
+        _ if below(2) == 0 => {
+            let to = below(len);
+            bytes.truncate(to);
+            format!("cut to {to} of {len} bytes")
+        }
+        _ => {
+            let fill = u8::try_from(below(256)).unwrap_or(0);
+            bytes.resize(len + 1 + below(3 * PAGE), fill);
+            format!("{} bytes longer", bytes.len() - len)
+        }
+    }
+}
+
+/// What came of opening damaged files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Found {
+    Everything,
+    /// All but the end of the journal.
+    LessOfTheJournal,
+    ErrorAtOpening,
+    ErrorAtReading,
+}
+
+/// Opens files and reads everything. Panics unless they say what was written, or what is wrong.
+fn open_and_read(files: &Files, label: &str) -> Found {
+    let run = || {
+        let disk = files.disk();
+        let broker = match Knobs::TINY.open(&disk) {
+            Ok(broker) => broker,
+            Err(error) => {
+                assert_says_what_is_wrong(&error);
+                return Found::ErrorAtOpening;
+            }
+        };
+        let seen = Model::observe(&broker);
+        let report = broker.check();
+        let found = match seen {
+            Err(error) => {
+                assert_says_what_is_wrong(&error);
+                Found::ErrorAtReading
+            }
+            Ok(seen) if *files.truth() == seen => Found::Everything,
+            Ok(seen) if files.states.contains(&seen) => Found::LessOfTheJournal,
+            Ok(seen) => panic!("these are not the records that were written: {seen:?}"),
+        };
+        if found == Found::ErrorAtReading {
+            assert!(
+                !report.is_ok_and(|report| report.is_healthy()),
+                "a record can't be read, but the check is content"
+            );
+        }
+        // Going on may fail, but it may not panic.
+        let _ = broker.create_topic(NewTopic::new("later", 1));
+        let _ = Step::Send(sends(0, 2, "later", 1, 10)).run(&broker);
+        let _ = broker.maintain();
+        let _ = broker.close();
+        found
+    };
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<String>().map(String::as_str);
+        let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?");
+        panic!("{label}: {words}")
+    })
+}
+
+fn assert_says_what_is_wrong(error: &Error) {
+    let good = match error {
+        Error::Corrupt { place, reason } => !place.is_empty() && !reason.is_empty(),
+        Error::NotABrooklet { .. } | Error::UnsupportedVersion { .. } | Error::JournalMismatch { .. } => true,
+        Error::ReopenRequired { source } => return assert_says_what_is_wrong(source),
+        // A file that ends too early.
+        Error::Io { .. } => true,
+        _ => false,
+    };
+    assert!(good, "an unexpected error: {error:?}");
+}
+
+/// The seeds to run: one, or as many as asked for.
+fn seeds(count: u64) -> Range<u64> {
+    let only = from_env("BROOKLET_TEST_SEED", 0);
+    let divisor = if std::env::var_os(LITTLE_MEMORY).is_some() { 8 } else { 1 };
+    if only > 0 { only..only + 1 } else { 1..1 + count * scale() as u64 / divisor }
+}
+
+fn tell(tally: &BTreeMap<Found, usize>) {
+    eprintln!("{tally:?}");
+}
+
+#[test]
+fn a_damaged_store() {
+    let whole = Files::closed();
+    assert_eq!(open_and_read(&whole, "undamaged"), Found::Everything);
+    let mut tally = BTreeMap::new();
+    for seed in seeds(2_500) {
+        let mut files = Files { store: whole.store.clone(), journal: None, states: whole.states.clone() };
+        let words = damage(&mut files.store, &mut Random::new(seed));
+        *tally.entry(open_and_read(&files, &format!("seed={seed} store: {words}"))).or_insert(0) += 1;
+    }
+    tell(&tally);
+}
+
+#[test]
+fn damaged_files_of_a_killed_process() {
+    let whole = Files::killed();
+    assert_eq!(open_and_read(&whole, "undamaged"), Found::Everything);
+    let mut tally = BTreeMap::new();
+    for seed in seeds(2_500) {
+        let mut files =
+            Files { store: whole.store.clone(), journal: whole.journal.clone(), states: whole.states.clone() };
+        let mut random = Random::new(seed);
+        let words = if seed % 3 == 0 {
+            files.states = vec![whole.truth().clone()];
+            format!("store: {}", damage(&mut files.store, &mut random))
+        } else {
+            let end = whole.frames().last().map_or(RING_START, |frame| frame.end);
+            let mut front = files.journal.clone().unwrap();
+            let rest = front.split_off(end.next_multiple_of(PAGE).min(front.len()));
+            let words = damage(&mut front, &mut random);
+            front.extend(rest);
+            files.journal = Some(front);
+            format!("journal: {words}")
+        };
+        *tally.entry(open_and_read(&files, &format!("seed={seed} {words}"))).or_insert(0) += 1;
+    }
+    tell(&tally);
+}
+
+/// Every bit of every frame but the last: found, because a later frame knows that it was durable. A bit of the last frame
+/// may look like a torn write.
+#[test]
+fn a_flipped_bit_in_a_frame_is_found() {
+    let whole = Files::killed();
+    let frames = whole.frames();
+    assert_eq!(frames.len(), 8);
+    let (last, before) = frames.split_last().unwrap();
+    let stride = if scale() > 1 { 1 } else { 7 };
+    for at in (before[0].start..last.end).step_by(stride) {
+        let mut files =
+            Files { store: whole.store.clone(), journal: whole.journal.clone(), states: whole.states.clone() };
+        files.journal.as_mut().unwrap()[at] ^= 1 << (at % 8);
+        let label = format!("byte {at} of the journal");
+        let found = open_and_read(&files, &label);
+        if last.contains(&at) {
+            assert_ne!(found, Found::ErrorAtReading, "{label}");
+        } else {
+            assert_eq!(found, Found::ErrorAtOpening, "{label}");
+        }
+    }
+}
+
+/// Gives a frame its checksum, and all later ones their place in the chain: damage that only decoding can find.
+fn seal_again(journal: &mut [u8], frames: &[Range<usize>]) {
+    let mut chain = None;
+    for frame in frames {
+        if let Some(chain) = chain {
+            journal[frame.start + 8..frame.start + 12].copy_from_slice(&u32::to_le_bytes(chain));
+        }
+        let crc = crc32c::crc32c(&journal[frame.start + 4..frame.end]);
+        journal[frame.start..frame.start + 4].copy_from_slice(&crc.to_le_bytes());
+        chain = Some(crc);
+    }
+}
+
+/// Lengths, counts and offsets that lie, under checksums that are right. Forged records can't be told from true ones, but
+/// nothing may panic, and no length may be believed before the bytes are there.
+#[test]
+fn lies_under_valid_checksums_do_no_harm() {
+    let whole = Files::killed();
+    let frames = whole.frames();
+    let values = [0, 1, 0x7f, 0x80, 0xff];
+    let mut opened = 0;
+    for (number, frame) in frames.iter().enumerate().step_by(3) {
+        // The length, the durable sequence, and the front of the payload, where batch headers and lengths are.
+        let fields = (frame.start + 4..frame.start + 8).chain(frame.start + 32..(frame.start + 130).min(frame.end));
+        for at in fields {
+            for value in values {
+                let mut journal = whole.journal.clone().unwrap();
+                journal[at] = value;
+                if at + 1 < frame.end && value == 0xff {
+                    journal[at + 1] = value;
+                }
+                seal_again(&mut journal, &frames[number..]);
+                let disk = SimDisk::new();
+                disk.put(PATH, &whole.store);
+                disk.put(JOURNAL_PATH, &journal);
+                let tried = catch_unwind(AssertUnwindSafe(|| {
+                    let broker = Knobs::TINY.open(&disk)?;
+                    broker.check()?;
+                    let topics = broker.topics()?.len();
+                    broker.close()?;
+                    Ok::<_, Error>(topics)
+                }));
+                match tried {
+                    Ok(Ok(_)) => opened += 1,
+                    Ok(Err(error)) => assert_says_what_is_wrong(&error),
+                    Err(_) => panic!("byte {at} of the journal set to {value}: it panicked"),
+                }
+            }
+        }
+    }
+    assert!(opened > 0, "no forgery got through: the checksums were not made right");
+}
+
+/// Changes fields of the journal's header and makes its checksum right again.
+fn with_header(whole: &Files, change: impl FnOnce(&mut [u8])) -> Files {
+    let mut journal = whole.journal.clone().unwrap();
+    change(&mut journal[..RING_START]);
+    let crc = crc32c::crc32c(&journal[..HEADER_CRC.start]);
+    journal[HEADER_CRC].copy_from_slice(&crc.to_le_bytes());
+    Files { store: whole.store.clone(), journal: Some(journal), states: whole.states.clone() }
+}
+
+fn error_at_opening(files: &Files) -> Error {
+    Knobs::TINY.open(&files.disk()).map(drop).unwrap_err()
+}
+
+#[test]
+fn a_journal_of_a_newer_format_is_refused() {
+    let files = with_header(&Files::killed(), |header| header[8] = 2);
+    let error = error_at_opening(&files);
+    assert!(matches!(error, Error::UnsupportedVersion { what: "journal", found: 2, supported: 1 }), "{error:?}");
+}
+
+#[test]
+fn a_journal_that_claims_to_be_huge_takes_no_memory() {
+    let whole = Files::killed();
+    for capacity in [0, 1, 4_095, 1 << 30, 1 << 31, u64::MAX - 4_095, u64::MAX] {
+        let files = with_header(&whole, |header| header[32..40].copy_from_slice(&capacity.to_le_bytes()));
+        match Knobs::TINY.open(&files.disk()) {
+            Ok(broker) => {
+                let seen = Model::observe(&broker).unwrap();
+                assert!(files.states.contains(&seen), "capacity {capacity}: {seen:?}");
+            }
+            Err(error) => assert_says_what_is_wrong(&error),
+        }
+    }
+}
+
+#[test]
+fn a_store_without_its_journal_is_refused_until_it_is_put_back() {
+    let whole = Files::killed();
+    let alone = Files { store: whole.store.clone(), journal: None, states: whole.states.clone() };
+    let disk = alone.disk();
+    let error = Knobs::TINY.open(&disk).map(drop).unwrap_err();
+    assert!(matches!(&error, Error::JournalMismatch { path, .. } if path.to_str() == Some(JOURNAL_PATH)), "{error:?}");
+    disk.put(JOURNAL_PATH, whole.journal.as_ref().unwrap());
+    let broker = Knobs::TINY.open(&disk).unwrap();
+    assert_eq!(&Model::observe(&broker).unwrap(), whole.truth());
+}
+
+#[test]
+fn a_store_with_anothers_journal_is_refused() {
+    let (one, two) = (Files::killed(), Files::killed());
+    let mixed = Files { store: one.store.clone(), journal: two.journal.clone(), states: one.states.clone() };
+    let error = error_at_opening(&mixed);
+    assert!(matches!(error, Error::JournalMismatch { .. }), "{error:?}");
+}
+
+#[test]
+fn a_journal_without_its_store_is_not_taken_for_a_new_file() {
+    let whole = Files::killed();
+    let disk = SimDisk::new();
+    disk.put(JOURNAL_PATH, whole.journal.as_ref().unwrap());
+    let error = Knobs::TINY.open(&disk).map(drop).unwrap_err();
+    assert!(matches!(error, Error::StoreMissing { .. }), "{error:?}");
+    assert_eq!(disk.bytes(JOURNAL_PATH), whole.journal, "it was changed");
+    disk.put(PATH, &whole.store);
+    let broker = Knobs::TINY.open(&disk).unwrap();
+    assert_eq!(&Model::observe(&broker).unwrap(), whole.truth());
+}
+
+/// A journal that lay around since the store was last opened well is no danger.
+#[test]
+fn an_old_journal_beside_a_closed_store_is_ignored() {
+    let old = Files::killed();
+    let disk = old.disk();
+    let broker = Knobs::TINY.open(&disk).unwrap();
+    let mut state = Model::observe(&broker).unwrap();
+    let step = send_one(1_000);
+    step.run(&broker).unwrap();
+    state.apply(&step, None);
+    broker.close().unwrap();
+    drop(broker);
+    disk.put(JOURNAL_PATH, old.journal.as_ref().unwrap());
+    let broker = Knobs::TINY.open(&disk).unwrap();
+    assert_eq!(Model::observe(&broker).unwrap(), state);
+}
+
+/// Set in the child of the test below.
+const LITTLE_MEMORY: &str = "BROOKLET_TEST_LITTLE_MEMORY";
+
+/// The tests above once more, fewer seeds, in a process that can't have much memory: an allocation of any size that a file
+/// claims ends it.
+#[cfg(target_os = "linux")]
+#[test]
+fn damaged_files_take_little_memory() {
+    if std::env::var_os(LITTLE_MEMORY).is_some() {
+        return;
+    }
+    let output = std::process::Command::new("sh")
+        .args(["-c", "ulimit -v 524288 && exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap())
+        .args(["damage::", "--test-threads=1"])
+        .env(LITTLE_MEMORY, "1")
+        .output()
+        .unwrap();
+    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}\n{said}\n{errors}", output.status);
+    assert!(said.contains("a_damaged_store"), "{said}");
+}
