@@ -13,7 +13,6 @@ use crate::consumer::ConsumerBuilder;
 use crate::disk::{Disk, OsDisk};
 use crate::engine::{Background, Engine, OpenHow, Options, in_callback};
 use crate::error::{Error, Result};
-use crate::partitioner::Murmur2Partitioner;
 use crate::producer::{Producer, ProducerBuilder};
 use crate::types::MAX_PARTITIONS;
 
@@ -95,7 +94,7 @@ impl Broker {
 
     /// Options of a producer.
     pub fn producer_builder(&self) -> ProducerBuilder {
-        ProducerBuilder::new(self.clone(), Arc::new(Murmur2Partitioner))
+        ProducerBuilder::new(self.clone())
     }
 
     /// Options of a consumer.

@@ -8,7 +8,7 @@ use std::fmt;
 /// [`ProducerBuilder::partitioner`](crate::ProducerBuilder::partitioner).
 pub trait Partitioner: fmt::Debug + Send + Sync + 'static {
     /// Chooses one of `partitions` partitions. `None` leaves the choice to the sticky rule for records without a key
-    /// (P-5). A choice that is not below `partitions` fails the `send`.
+    /// (P-5). A choice that is not below `partitions` fails the `send`. Called before any lock is taken: it may use the broker.
     fn partition(&self, topic: &str, key: Option<&[u8]>, value: Option<&[u8]>, partitions: u32) -> Option<u32>;
 }
 

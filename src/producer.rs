@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::broker::Broker;
-use crate::engine::{Engine, GroupNumber, Sequenced};
-use crate::error::Result;
+use crate::engine::{Engine, GroupNumber, Keys, Sequenced};
+use crate::error::{Error, Result};
 use crate::partitioner::Partitioner;
-use crate::record::{ProducerRecord, RecordMetadata};
+use crate::record::{Payload, ProducerRecord, RecordMetadata};
 
 /// Sends records. Cheap to clone; can be used from any thread.
 ///
@@ -36,7 +36,8 @@ use crate::record::{ProducerRecord, RecordMetadata};
 #[derive(Debug, Clone)]
 pub struct Producer {
     broker: Broker,
-    partitioner: Arc<dyn Partitioner>,
+    /// `None`: Kafka's own choice, which needs nobody's code.
+    partitioner: Option<Arc<dyn Partitioner>>,
 }
 
 /// Options of a producer.
@@ -44,17 +45,17 @@ pub struct Producer {
 #[must_use]
 pub struct ProducerBuilder {
     broker: Broker,
-    partitioner: Arc<dyn Partitioner>,
+    partitioner: Option<Arc<dyn Partitioner>>,
 }
 
 impl ProducerBuilder {
-    pub(crate) fn new(broker: Broker, partitioner: Arc<dyn Partitioner>) -> Self {
-        Self { broker, partitioner }
+    pub(crate) fn new(broker: Broker) -> Self {
+        Self { broker, partitioner: None }
     }
 
     /// Who chooses the partition of records that name none; default Kafka's own choice (P-2).
     pub fn partitioner(mut self, partitioner: impl Partitioner) -> Self {
-        self.partitioner = Arc::new(partitioner);
+        self.partitioner = Some(Arc::new(partitioner));
         self
     }
 
@@ -78,7 +79,7 @@ impl Producer {
     /// - [`BufferExhausted`](crate::Error::BufferExhausted) after `max_block` (P-10), [`StorageFull`](crate::Error::StorageFull);
     /// - [`Closed`](crate::Error::Closed), [`ReopenRequired`](crate::Error::ReopenRequired).
     pub fn send(&self, record: ProducerRecord<'_>) -> Result<Delivery> {
-        let sequenced = self.engine().send(&record, &*self.partitioner, None)?;
+        let sequenced = self.engine().send(&self.place(record)?, self.keys(), None)?;
         Ok(Delivery::new(self.engine(), sequenced))
     }
 
@@ -96,7 +97,7 @@ impl Producer {
         record: ProducerRecord<'_>,
         callback: impl FnOnce(Result<RecordMetadata>) + Send + 'static,
     ) -> Result<Delivery> {
-        let sequenced = self.engine().send(&record, &*self.partitioner, Some(Box::new(callback)))?;
+        let sequenced = self.engine().send(&self.place(record)?, self.keys(), Some(Box::new(callback)))?;
         Ok(Delivery::new(self.engine(), sequenced))
     }
 
@@ -109,8 +110,8 @@ impl Producer {
     ///
     /// As [`send`](Producer::send), with the index of the first bad record where the error has one. Nothing is queued then.
     pub fn send_all<'a>(&self, records: impl IntoIterator<Item = ProducerRecord<'a>>) -> Result<Vec<Delivery>> {
-        let records: Vec<_> = records.into_iter().collect();
-        let sequenced = self.engine().send_all(&records, &*self.partitioner)?;
+        let records = records.into_iter().map(|record| self.place(record)).collect::<Result<Vec<_>>>()?;
+        let sequenced = self.engine().send_all(&records, self.keys())?;
         Ok(sequenced.into_iter().map(|sequenced| Delivery::new(self.engine(), sequenced)).collect())
     }
 
@@ -122,6 +123,29 @@ impl Producer {
     /// [`DurabilityUnknown`](crate::Error::DurabilityUnknown), [`ReopenRequired`](crate::Error::ReopenRequired).
     pub fn flush(&self) -> Result<()> {
         self.engine().commit_open_group()
+    }
+
+    /// Asks the partitioner, if there is one, before any lock is taken: it may use the broker.
+    fn place<'a>(&self, mut record: ProducerRecord<'a>) -> Result<ProducerRecord<'a>> {
+        if let (Some(partitioner), None) = (&self.partitioner, record.partition) {
+            let count = self.engine().partition_count(&record.topic)?;
+            let key = record.key.as_ref().map(Payload::as_bytes);
+            let value = record.value.as_ref().map(Payload::as_bytes);
+            let chosen = partitioner.partition(&record.topic, key, value, count);
+            if let Some(partition) = chosen.filter(|&partition| partition >= count) {
+                let topic = &record.topic;
+                return Err(Error::illegal_argument(format!(
+                    "the partitioner chose partition {partition} of topic `{topic}`, which has {count}"
+                )));
+            }
+            record.partition = chosen;
+        }
+        Ok(record)
+    }
+
+    /// A partitioner that was asked and had no choice leaves the record to the sticky rule.
+    fn keys(&self) -> Keys {
+        if self.partitioner.is_some() { Keys::DontMatter } else { Keys::Choose }
     }
 
     fn engine(&self) -> &Arc<Engine> {

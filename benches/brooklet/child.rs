@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use brooklet::Broker;
+use brooklet::{Broker, Error};
 
 use crate::harness::payload::payloads;
 use crate::harness::raw::Appended;
@@ -101,26 +101,20 @@ pub(crate) fn kill_with_full_journal(store: &Path) -> Result {
 }
 
 fn fill_journal(path: &Path) -> Result {
-    let broker =
-        Broker::builder().checkpoint_bytes(usize::MAX).checkpoint_interval(Duration::from_secs(3_600)).open(path)?;
+    let builder = Broker::builder().checkpoint_bytes(usize::MAX).checkpoint_interval(Duration::from_secs(3_600));
+    // A send that finds no room fails, and does not make some by a checkpoint.
+    let broker = builder.max_block(Duration::ZERO).open(path)?;
     let producer = broker.producer();
-    let payloads = payloads(1024);
-    for (number, payload) in payloads.iter().cycle().enumerate() {
-        drop(producer.send(record(payload))?);
-        if number % 256 == 0 {
-            producer.flush()?;
-            let stats = broker.stats()?;
-            // What waits takes a little more of `buffer_memory` than of the journal: more would begin a checkpoint.
-            if stats.buffered_bytes > BUFFER_MEMORY / 100 * 95 {
-                break;
-            }
+    for payload in payloads(1024).iter().cycle() {
+        match producer.send(record(payload)) {
+            Ok(delivery) => drop(delivery),
+            Err(Error::BufferExhausted { .. }) => break,
+            Err(error) => return Err(error.into()),
         }
     }
+    producer.flush()?;
     println!("full");
     // Until the parent kills this process.
     std::io::stdin().read_to_end(&mut Vec::new())?;
     Ok(())
 }
-
-/// A builder's default.
-const BUFFER_MEMORY: usize = 32 << 20;

@@ -9,8 +9,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use brooklet::{
-    Broker, Error, ManualClock, NewTopic, OffsetReset, OffsetSpec, ProducerRecord, RecordMetadata, TopicConfig, TopicName,
-    TopicPartition, partition_for_key,
+    Broker, Error, ManualClock, NewTopic, OffsetReset, OffsetSpec, ProducerRecord, RecordMetadata, TopicConfig,
+    TopicName, TopicPartition, partition_for_key,
 };
 
 use super::bytes::Bytes;
@@ -55,7 +55,8 @@ fn offset_reset(text: &str) {
             assert!(text.starts_with("by_duration:P"));
             let seconds = format!("by_duration:PT{}.{:03}S", age.as_secs(), age.subsec_millis());
             assert_eq!(seconds.parse::<OffsetReset>().unwrap(), OffsetReset::ByDuration(age));
-            let mut consumer = broker().consumer().offset_reset(OffsetReset::ByDuration(age)).assign([(TOPIC, 0)]).unwrap();
+            let mut consumer =
+                broker().consumer().offset_reset(OffsetReset::ByDuration(age)).assign([(TOPIC, 0)]).unwrap();
             let _ = consumer.poll(Duration::ZERO).unwrap();
         }
         Ok(_) => assert!(["earliest", "latest", "none"].contains(&text)),
@@ -126,7 +127,8 @@ fn record(input: &mut Bytes<'_>) {
         record = if input.flag() { record.header(&header, input.take(3)) } else { record.header_without_value("") };
     }
     if input.flag() {
-        record = record.partition(u32::try_from(input.below(PARTITIONS.into())).unwrap() + u32::from(input.byte() / 255));
+        record =
+            record.partition(u32::try_from(input.below(PARTITIONS.into())).unwrap() + u32::from(input.byte() / 255));
     }
     if input.flag() {
         record = record.timestamp(input.number().cast_signed());

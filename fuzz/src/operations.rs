@@ -10,9 +10,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use brooklet::{
-    Broker, Consumer, Durability, Error, ManualClock, OffsetReset, OffsetSpec, TopicId, TopicPartition,
-};
+use brooklet::{Broker, Consumer, Durability, Error, ManualClock, OffsetReset, OffsetSpec, TopicId, TopicPartition};
 
 use super::bytes::Bytes;
 use super::model::{Choices, Log, Model, Record, Send, Step};
@@ -193,7 +191,13 @@ impl Run {
             Err(error) => return self.unreadable(&error),
         };
         reader.position = reader.position.max(log.start);
-        assert_eq!(records.is_empty(), reader.position == log.end(), "{}: {} of {log:?}", reader.partition, reader.position);
+        assert_eq!(
+            records.is_empty(),
+            reader.position == log.end(),
+            "{}: {} of {log:?}",
+            reader.partition,
+            reader.position
+        );
         for record in &records {
             assert_eq!(record.offset().get(), reader.position, "{}", reader.partition);
             assert_eq!(Some(&Record::of(&record)), log.get(reader.position), "{}", reader.partition);
@@ -233,9 +237,8 @@ impl Run {
     }
 
     fn let_fail(&mut self, input: &mut Bytes<'_>) {
-        const OPERATIONS: [Op; 9] = [
-            Op::Write, Op::Sync, Op::ShortWrite, Op::Read, Op::SetLen, Op::Open, Op::Rename, Op::Remove, Op::SyncDir,
-        ];
+        const OPERATIONS: [Op; 9] =
+            [Op::Write, Op::Sync, Op::ShortWrite, Op::Read, Op::SetLen, Op::Open, Op::Rename, Op::Remove, Op::SyncDir];
         let fault = Fault {
             operation: *input.pick(&OPERATIONS).unwrap_or(&Op::Write),
             path_contains: [None, Some("-journal".to_owned())][usize::from(input.flag())].clone(),

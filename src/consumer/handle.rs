@@ -375,25 +375,37 @@ impl Consumer {
         self.resolve_positions(&engine)?;
         let mut budget =
             Budget { records: self.options.max_poll_records, bytes: self.options.fetch_max_bytes, fresh: true };
-        let partition_bytes = self.options.max_partition_fetch_bytes;
         let mut records = ConsumerRecords::default();
+        // Another round as long as each gives something: what was read ahead may end before the budget does.
+        loop {
+            let before = records.runs.len();
+            let within_budget = self.read_round(&engine, &mut budget, &mut records)?;
+            if !within_budget || records.runs.len() == before {
+                return Ok(records);
+            }
+        }
+    }
+
+    /// Lets every partition give what was read ahead of it, in turn. `false` when the budget ended it.
+    fn read_round(&mut self, engine: &Engine, budget: &mut Budget, records: &mut ConsumerRecords) -> Result<bool> {
+        let partition_bytes = self.options.max_partition_fetch_bytes;
         for _ in 0..self.assigned.len() {
             let turn = self.turn;
             let Some(assigned) = self.assigned.get_mut(turn) else { break };
             if assigned.has_records()
                 && let Position::At(offset) = assigned.position
             {
-                if let Err(error) = assigned.fetch(&engine, offset) {
+                if let Err(error) = assigned.fetch(engine, offset) {
                     // What was given out already is not held back; the next poll meets the error again.
-                    return if records.is_empty() { Err(error) } else { Ok(records) };
+                    return if records.is_empty() { Err(error) } else { Ok(false) };
                 }
-                if !assigned.give(&mut budget, partition_bytes, &mut records.runs) {
-                    break;
+                if !assigned.give(budget, partition_bytes, &mut records.runs) {
+                    return Ok(false);
                 }
             }
             self.turn = (turn + 1) % self.assigned.len();
         }
-        Ok(records)
+        Ok(true)
     }
 
     /// Finds the positions of all partitions, paused ones too (C-26).
@@ -403,6 +415,7 @@ impl Consumer {
         let mut out_of_range = Vec::new();
         let mut now_ms = None;
         for assigned in &mut self.assigned {
+            assigned.given = 0;
             if assigned.log.is_deleted() {
                 continue;
             }

@@ -45,6 +45,8 @@ pub(super) struct Assigned {
     fetched: VecDeque<Arc<RecordBatch>>,
     place: Option<Place>,
     read_ahead: usize,
+    /// Bytes that the running `poll` has given out.
+    pub(super) given: usize,
 }
 
 /// What one `poll` may still give.
@@ -66,6 +68,7 @@ impl Assigned {
             fetched: VecDeque::new(),
             place: None,
             read_ahead: MIN_READ_AHEAD,
+            given: 0,
         }
     }
 
@@ -130,9 +133,8 @@ impl Assigned {
     /// Gives out runs until the budget or what was read ahead is used up; moves the position behind them. `false` when the
     /// budget ended it.
     pub(super) fn give(&mut self, budget: &mut Budget, partition_bytes: usize, runs: &mut Vec<Run>) -> bool {
-        let mut partition_bytes = partition_bytes;
         while let (Some(place), Some(batch)) = (self.place, self.fetched.front()) {
-            let limit = budget.bytes.min(partition_bytes);
+            let limit = budget.bytes.min(partition_bytes.saturating_sub(self.given));
             let (count, end) = take(batch, place, budget.records, limit, budget.fresh);
             if count == 0 {
                 return false;
@@ -141,7 +143,7 @@ impl Assigned {
             budget.fresh = false;
             budget.records -= count as usize;
             budget.bytes = budget.bytes.saturating_sub(bytes);
-            partition_bytes = partition_bytes.saturating_sub(bytes);
+            self.given += bytes;
             let (log, batch) = (Arc::clone(&self.log), Arc::clone(batch));
             runs.push(Run { log, batch, from: place, count, next: end.next_offset });
             self.position = Position::At(end.next_offset);

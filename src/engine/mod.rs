@@ -58,7 +58,7 @@ pub(crate) use background::Background;
 pub(crate) use commit::in_callback;
 pub(crate) use log::PartitionLog;
 pub(crate) use open::OpenHow;
-pub(crate) use sequencer::{GroupNumber, Sequenced};
+pub(crate) use sequencer::{GroupNumber, Keys, Sequenced};
 pub(crate) use topic::Topic;
 pub(crate) use waiting::Waiter;
 

@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::Engine;
 use super::commit::in_callback;
-use super::sequencer::{Callback, SendContext, Sequenced, Sequencer};
+use super::sequencer::{Callback, Keys, SendContext, Sequenced, Sequencer};
 use crate::config::TopicConfig;
 use crate::error::{Error, Result};
-use crate::partitioner::Partitioner;
 use crate::record::ProducerRecord;
 use crate::types::TopicName;
 
@@ -20,7 +19,7 @@ impl Engine {
     pub(crate) fn send(
         &self,
         record: &ProducerRecord<'_>,
-        partitioner: &dyn Partitioner,
+        keys: Keys,
         callback: Option<Callback>,
     ) -> Result<Sequenced> {
         let mut deadline = None;
@@ -29,7 +28,7 @@ impl Engine {
             let now_ms = self.options.clock.now_ms();
             let mut sequencer = self.sequencer.lock();
             self.check_may_send(&sequencer)?;
-            let plan = match sequencer.plan(record, SendContext { partitioner, now_ms, index: 0 }) {
+            let plan = match sequencer.plan(record, SendContext { keys, now_ms, index: 0 }) {
                 Ok(plan) => plan,
                 Err(error) => {
                     drop(sequencer);
@@ -50,11 +49,7 @@ impl Engine {
     }
 
     /// Puts records into the open group, all or none, and in one group. An error names the first bad one by its index.
-    pub(crate) fn send_all(
-        &self,
-        records: &[ProducerRecord<'_>],
-        partitioner: &dyn Partitioner,
-    ) -> Result<Vec<Sequenced>> {
+    pub(crate) fn send_all(&self, records: &[ProducerRecord<'_>], keys: Keys) -> Result<Vec<Sequenced>> {
         let mut deadline = None;
         loop {
             self.probe_full_disk()?;
@@ -65,7 +60,7 @@ impl Engine {
                 .iter()
                 .enumerate()
                 .map(|(index, record)| {
-                    let planned = sequencer.plan(record, SendContext { partitioner, now_ms, index });
+                    let planned = sequencer.plan(record, SendContext { keys, now_ms, index });
                     planned.map_err(|error| (record, error))
                 })
                 .collect();
@@ -106,6 +101,17 @@ impl Engine {
                 }
             }
             _ => Err(error),
+        }
+    }
+
+    /// How many partitions a topic has; it is created first if sends do that.
+    pub(crate) fn partition_count(&self, topic: &str) -> Result<u32> {
+        match self.topic(topic) {
+            Ok(topic) => Ok(topic.partition_count()),
+            Err(error) => {
+                self.auto_create(topic, error)?;
+                self.topic(topic).map(|topic| topic.partition_count())
+            }
         }
     }
 

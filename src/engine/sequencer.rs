@@ -12,7 +12,7 @@ use super::log::PartitionLog;
 use super::topic::Topic;
 use crate::codec::{BatchBuilder, RawHeader, RecordBatch, RecordParts, append_entry_len, encoded_len};
 use crate::error::{Error, Result};
-use crate::partitioner::{Partitioner, StickyPartition};
+use crate::partitioner::{StickyPartition, partition_for_key};
 use crate::record::{ProducerRecord, RecordMetadata};
 use crate::types::{Offset, TimestampType, TopicName, TopicNumber};
 
@@ -88,10 +88,19 @@ impl std::fmt::Debug for Group {
     }
 }
 
+/// What a key says about the partition of a record that names none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keys {
+    /// Its hash chooses (P-3).
+    Choose,
+    /// Nothing: somebody else was asked and had no choice.
+    DontMatter,
+}
+
 /// What a record needs to be told where to go.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct SendContext<'a> {
-    pub(crate) partitioner: &'a dyn Partitioner,
+pub(crate) struct SendContext {
+    pub(crate) keys: Keys,
     pub(crate) now_ms: i64,
     /// The index of the record within the call, for errors.
     pub(crate) index: usize,
@@ -132,7 +141,7 @@ impl Sequencer {
     }
 
     /// Checks a record against its topic and chooses its partition. Nothing is queued.
-    pub(crate) fn plan(&mut self, record: &ProducerRecord<'_>, context: SendContext<'_>) -> Result<Plan> {
+    pub(crate) fn plan(&mut self, record: &ProducerRecord<'_>, context: SendContext) -> Result<Plan> {
         let found = self.find(&record.topic);
         let random = &mut self.random;
         let Some((index, slot)) = found.and_then(|index| Some((index, self.slots.get_mut(index)?))) else {
@@ -155,7 +164,7 @@ impl Sequencer {
                 timestamp
             }
         };
-        let partition = slot.choose_partition(record, size, context.partitioner, || next_random(random))?;
+        let partition = slot.choose_partition(record, size, context.keys, || next_random(random))?;
         let bytes = encoded_len(&parts(record)) + slot.cost_of_opening(partition, self.group.number);
         Ok(Plan { slot: index, partition, timestamp, timestamp_type, bytes })
     }
@@ -272,28 +281,20 @@ impl Sequencer {
 }
 
 impl TopicSlot {
-    /// P-2: explicit partition, then the partitioner, then the sticky choice.
+    /// P-2: explicit partition, then the key's hash, then the sticky choice.
     fn choose_partition(
         &mut self,
         record: &ProducerRecord<'_>,
         size: usize,
-        partitioner: &dyn Partitioner,
+        keys: Keys,
         random: impl FnOnce() -> u64,
     ) -> Result<u32> {
-        let name = self.topic.name.as_str();
-        let count = u32::try_from(self.partitions.len()).unwrap_or(u32::MAX);
-        if let Some(partition) = record.partition {
-            let known = partition < count;
-            return if known { Ok(partition) } else { Err(Error::unknown_partition(name, partition)) };
-        }
-        let key = record.key.as_ref().map(|key| key.as_bytes());
-        let value = record.value.as_ref().map(|value| value.as_bytes());
-        match partitioner.partition(name, key, value, count) {
-            None => Ok(self.sticky.choose(size, count, random)),
-            Some(partition) if partition < count => Ok(partition),
-            Some(partition) => Err(Error::illegal_argument(format!(
-                "the partitioner chose partition {partition} of topic `{name}`, which has {count}"
-            ))),
+        let count = self.topic.partition_count();
+        match (record.partition, &record.key) {
+            (Some(partition), _) if partition < count => Ok(partition),
+            (Some(partition), _) => Err(Error::unknown_partition(self.topic.name.as_str(), partition)),
+            (None, Some(key)) if keys == Keys::Choose => Ok(partition_for_key(key.as_bytes(), count)),
+            (None, _) => Ok(self.sticky.choose(size, count, random)),
         }
     }
 
@@ -349,7 +350,7 @@ impl Group {
     }
 }
 
-fn check_timestamp(topic: &Topic, timestamp: i64, context: &SendContext<'_>) -> Result<()> {
+fn check_timestamp(topic: &Topic, timestamp: i64, context: &SendContext) -> Result<()> {
     if timestamp < 0 {
         let reason = format!("timestamp {timestamp} is negative: give milliseconds since 1970, or none");
         return Err(Error::IllegalArgument { reason });

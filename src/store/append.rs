@@ -1,6 +1,7 @@
 //! Appending: batches become chunks, chunks become segments.
 
 use redb::{CursorMut, ReadableTable, Table};
+use std::mem::ManuallyDrop;
 use std::ops::Bound;
 
 use super::read::{chunks_of, decode_entry, decode_stored_chunk};
@@ -100,8 +101,10 @@ impl Tables<'_> {
 struct Sink<'a, 't> {
     log: LogId,
     row: PartitionRow,
-    chunks: CursorMut<'a, ChunkKey, &'static [u8]>,
-    index: CursorMut<'a, ChunkKey, &'static [u8]>,
+    /// A cursor that is dropped writes what it still has. While a panic in redb unwinds that would be a second panic, which
+    /// ends the process; so only [`finish`](Sink::finish) ends the cursors, and after a failure they are leaked.
+    chunks: ManuallyDrop<CursorMut<'a, ChunkKey, &'static [u8]>>,
+    index: ManuallyDrop<CursorMut<'a, ChunkKey, &'static [u8]>>,
     segments: &'a mut Table<'t, ChunkKey, &'static [u8]>,
     /// The segment under way and its base offset.
     segment: Option<(Offset, SegmentRow)>,
@@ -131,8 +134,8 @@ impl<'a, 't> Sink<'a, 't> {
         Ok(Self {
             log,
             row,
-            chunks: chunks.upper_bound_mut(behind).redb()?,
-            index: index.upper_bound_mut(behind).redb()?,
+            chunks: ManuallyDrop::new(chunks.upper_bound_mut(behind).redb()?),
+            index: ManuallyDrop::new(index.upper_bound_mut(behind).redb()?),
             segments,
             segment,
             taken: taken.map(|(_, batch)| batch.header.base_offset),
@@ -167,8 +170,8 @@ impl<'a, 't> Sink<'a, 't> {
 
     fn finish(mut self) -> Result<PartitionRow> {
         self.put_segment()?;
-        self.chunks.close().redb()?;
-        self.index.close().redb()?;
+        ManuallyDrop::into_inner(self.chunks).close().redb()?;
+        ManuallyDrop::into_inner(self.index).close().redb()?;
         Ok(self.row)
     }
 }

@@ -3,13 +3,15 @@
 
 #[path = "../../fuzz/src/bytes.rs"]
 mod bytes;
+#[expect(unreachable_pub, reason = "the fuzz targets are another crate")]
 #[path = "../../fuzz/src/cli_input.rs"]
 mod cli_input;
-#[expect(dead_code, reason = "the tests of the command line use the rest")]
 #[path = "../../src/cli/escape.rs"]
 mod escape;
+#[expect(unreachable_pub, reason = "the fuzz targets are another crate")]
 #[path = "../../fuzz/src/open_store.rs"]
 mod open_store;
+#[expect(unreachable_pub, reason = "the fuzz targets are another crate")]
 #[path = "../../fuzz/src/operations.rs"]
 mod operations;
 #[path = "../../src/cli/time.rs"]

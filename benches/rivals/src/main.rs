@@ -33,7 +33,11 @@ use harness::{Context, Result, Scale};
 const WALRUS_DIRECTORY: &str = "WALRUS_DATA_DIR";
 
 fn main() -> ExitCode {
-    let result = if std::env::var_os(WALRUS_DIRECTORY).is_none() { run_with_walrus_directory() } else { run() };
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let result = match arguments.as_slice() {
+        [part, name, rest @ ..] if part == PART => run(name, scale(rest)),
+        _ => run_all(&arguments),
+    };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -43,37 +47,46 @@ fn main() -> ExitCode {
     }
 }
 
+/// The first argument of a process that runs one workload.
+const PART: &str = "--part";
+
+/// Runs each workload in a process of its own: what walrus-rust was told first holds for a whole process.
+fn run_all(arguments: &[String]) -> Result {
+    let names: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
+    let flags = || arguments.iter().filter(|argument| argument.starts_with('-'));
+    std::fs::create_dir_all(scratch()?)?;
+    for (name, _) in workloads::ALL {
+        if !names.is_empty() && !names.iter().any(|wanted| name.contains(wanted.as_str())) {
+            continue;
+        }
+        let walrus = tempfile::TempDir::new_in(scratch()?)?;
+        let mut command = Command::new(std::env::current_exe()?);
+        // Unless it is told to be quiet, walrus prints two lines for each record, and would be measured with them.
+        command.args([PART, name]).args(flags()).env(WALRUS_DIRECTORY, walrus.path()).env("WALRUS_QUIET", "1");
+        if !command.status()?.success() {
+            return Err(format!("the workload {name} failed").into());
+        }
+    }
+    Ok(())
+}
+
+fn run(name: &str, scale: Scale) -> Result {
+    let (_, workload) = workloads::ALL.into_iter().find(|(known, _)| *known == name).ok_or("no such workload")?;
+    let json = scratch()?.with_file_name("rivals").join(format!("{name}.jsonl"));
+    let mut context = Context::new(scale, Report::begin(&json, scale)?, scratch()?);
+    workload(&mut context)?;
+    println!("JSON lines: {}\n", context.report.path().display());
+    Ok(())
+}
+
+fn scale(arguments: &[String]) -> Scale {
+    if arguments.iter().any(|argument| argument == "--quick") { Scale::Quick } else { Scale::Full }
+}
+
 /// Scratch files, on the disk that holds the target directory.
 fn scratch() -> Result<PathBuf> {
     let program = std::env::current_exe()?;
     Ok(program.parent().unwrap_or(Path::new(".")).join("rivals-tmp"))
-}
-
-/// Starts this program again with walrus' directory in its environment, and removes that in the end.
-fn run_with_walrus_directory() -> Result {
-    let scratch = scratch()?;
-    std::fs::create_dir_all(&scratch)?;
-    let directory = tempfile::TempDir::new_in(&scratch)?;
-    let mut command = Command::new(std::env::current_exe()?);
-    let command = command.args(std::env::args_os().skip(1));
-    // Otherwise walrus prints two lines for each record, and would be measured with them.
-    let status = command.env(WALRUS_DIRECTORY, directory.path()).env("WALRUS_QUIET", "1").status()?;
-    if status.success() { Ok(()) } else { Err("some contender failed".into()) }
-}
-
-fn run() -> Result {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let scale = if arguments.iter().any(|argument| argument == "--quick") { Scale::Quick } else { Scale::Full };
-    let names: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
-    let report = Report::begin(&scratch()?.with_file_name("rivals.jsonl"), scale)?;
-    let mut context = Context::new(scale, report, scratch()?);
-    for (name, workload) in workloads::ALL {
-        if names.is_empty() || names.iter().any(|wanted| name.contains(wanted.as_str())) {
-            workload(&mut context)?;
-        }
-    }
-    println!("JSON lines: {}", context.report.path().display());
-    Ok(())
 }
 
 /// The ends of a payload, so that a reader has touched it.

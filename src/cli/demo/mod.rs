@@ -28,7 +28,7 @@ Examples:
 /// Write a million events, kill the writer, reopen, and prove that nothing is missing
 ///
 /// Everything happens in a directory of its own below the system's directory for temporary files, which is removed at the
-/// end. It takes some seconds and, for a million events, about 300 MB.
+/// end. It takes some seconds and, for a million events, about 200 MB.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct DemoArgs {

@@ -37,7 +37,7 @@ impl Rival for Fjall {
     fn append(&self, payload: &Payload) -> Result {
         self.log.insert(self.key(), payload.bytes.as_slice())?;
         match self.class {
-            Class::Sync => Ok(self.database.persist(PersistMode::SyncData)?),
+            Class::Sync | Class::Batches => Ok(self.database.persist(PersistMode::SyncData)?),
             Class::Process => Ok(()),
         }
     }

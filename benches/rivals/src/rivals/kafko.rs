@@ -52,7 +52,7 @@ impl Rival for Broker {
         self.runtime.block_on(async {
             self.producer.send(None, value(payload)).await?;
             match self.class {
-                Class::Sync => Ok(self.partition.sync().await?),
+                Class::Sync | Class::Batches => Ok(self.partition.sync().await?),
                 Class::Process => Ok(()),
             }
         })

@@ -20,8 +20,10 @@ pub(crate) use ours::wake_up as wake_up_ours;
 /// What an acknowledged record survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// Power loss.
+    /// Power loss, each payload.
     Sync,
+    /// Power loss, each batch.
+    Batches,
     /// The kill of the process.
     Process,
 }
@@ -59,8 +61,8 @@ pub(crate) struct Contender {
     pub(crate) reads: bool,
 }
 
-const BOTH: &[Class] = &[Class::Sync, Class::Process];
-const SYNC: &[Class] = &[Class::Sync];
+const BOTH: &[Class] = &[Class::Sync, Class::Batches, Class::Process];
+const SYNC: &[Class] = &[Class::Sync, Class::Batches];
 
 /// brooklet first.
 pub(crate) const CONTENDERS: [Contender; 8] = [

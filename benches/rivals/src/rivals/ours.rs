@@ -27,7 +27,7 @@ fn record(payload: &Payload) -> ProducerRecord<'_> {
 
 fn open_broker(directory: &Path, class: Class) -> Result<Broker> {
     let durability = match class {
-        Class::Sync => Durability::Sync,
+        Class::Sync | Class::Batches => Durability::Sync,
         Class::Process => Durability::Buffered { flush_interval: Duration::from_secs(1) },
     };
     let broker = Broker::builder().durability(durability).open(directory.join("log.brooklet"))?;

@@ -21,7 +21,7 @@ impl Rival for Plain {
     fn append(&self, payload: &Payload) -> Result {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         match self.class {
-            Class::Sync => Ok(file.write_durably(&payload.bytes)?),
+            Class::Sync | Class::Batches => Ok(file.write_durably(&payload.bytes)?),
             Class::Process => Ok(file.write(&payload.bytes)?),
         }
     }

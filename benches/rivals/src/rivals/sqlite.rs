@@ -20,7 +20,7 @@ const ROWS_A_TRANSACTION: usize = 10_000;
 
 fn connect(directory: &Path, class: Class) -> Result<Connection> {
     let connection = Connection::open(directory.join("log.sqlite"))?;
-    let synchronous = if class == Class::Sync { "FULL" } else { "NORMAL" };
+    let synchronous = if class == Class::Process { "NORMAL" } else { "FULL" };
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", synchronous)?;
     connection.execute("CREATE TABLE IF NOT EXISTS log (number INTEGER PRIMARY KEY, payload BLOB NOT NULL)", [])?;

@@ -17,6 +17,8 @@ struct Queue(Walrus);
 
 fn connect(directory: &Path, class: Class) -> Result<Walrus> {
     let name = directory.file_name().and_then(|name| name.to_str()).ok_or("a directory without a name")?;
+    // It syncs each batch whatever the schedule, and with `SyncEach` also each entry of one. The first schedule of a process
+    // holds for all that come later.
     let schedule = if class == Class::Sync { FsyncSchedule::SyncEach } else { FsyncSchedule::NoFsync };
     let consistency = ReadConsistency::AtLeastOnce { persist_every: u32::MAX };
     Ok(Walrus::with_consistency_and_schedule_for_key(name, consistency, schedule)?)
@@ -58,7 +60,7 @@ impl Rival for Queue {
 
 /// Reading consumes: what a second scan gets begins where the first one ended.
 pub(super) fn scan(directory: &Path) -> Result<u64> {
-    let walrus = connect(directory, Class::Process)?;
+    let walrus = connect(directory, Class::Batches)?;
     let (mut count, mut sum) = (0, 0);
     loop {
         let entries = walrus.batch_read_for_topic(TOPIC, BYTES_A_READ, true)?;
