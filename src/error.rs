@@ -337,7 +337,9 @@ impl fmt::Display for Error {
                 "no space left for {}: make room; everything acknowledged is safe and readable meanwhile",
                 path.display()
             ),
-            Error::Io { operation, path, source } => write!(f, "can't {operation} {}: {source}", path.display()),
+            Error::Io { operation, path, source } => {
+                write!(f, "can't {operation} {}: {source}{}", path.display(), hint(source.kind()))
+            }
             Error::DurabilityUnknown { source } => {
                 write!(f, "the record may or may not be on the disk ({source}): reopen the broker and look")
             }
@@ -346,6 +348,18 @@ impl fmt::Display for Error {
             }
             Error::Forked => write!(f, "this process was forked from the one that opened the broker: open it anew"),
         }
+    }
+}
+
+/// What to do about a failed file operation, where there is something to do.
+fn hint(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::NotFound => ": create its directory first",
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            ": brooklet has to write the file and beside it, see its permissions"
+        }
+        io::ErrorKind::IsADirectory => ": give the path of a file",
+        _ => "",
     }
 }
 

@@ -36,6 +36,7 @@ impl Engine {
                 return Ok(report);
             }
         };
+        name_topics(&catalogue, &mut report.problems);
         if let Some(journal) = &writer.journal {
             self.check_journal(journal, &catalogue, &mut report);
         }
@@ -97,6 +98,15 @@ impl Engine {
             storage_full: self.storage_full.load(Ordering::SeqCst),
             failure: self.health.check().err(),
         })
+    }
+}
+
+/// The store knows topics by their numbers; who reads the report knows their names.
+fn name_topics(catalogue: &Catalogue, problems: &mut [String]) {
+    for topic in &catalogue.topics {
+        let number = format!("topic number {},", topic.number.0);
+        let name = format!("topic `{}` (number {}),", topic.name, topic.number.0);
+        problems.iter_mut().for_each(|problem| *problem = problem.replace(&number, &name));
     }
 }
 
