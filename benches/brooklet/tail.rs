@@ -37,7 +37,7 @@ fn wake_up(context: &mut Context) -> Result {
         for _ in 0..context.pick(500, 8_000) {
             pace();
             let sent = Instant::now();
-            producer.send(brooklet::ProducerRecord::to(TOPIC).value(&[7; 100]))?.wait()?;
+            producer.send(brooklet::ProducerRecord::to(TOPIC).value([7; 100]))?.wait()?;
             ours.push_micros((started + arrivals.recv()?).saturating_duration_since(sent));
             pace();
             let sent = Instant::now();

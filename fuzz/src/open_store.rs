@@ -24,6 +24,7 @@ const JOURNAL: &str = "/d/app.brooklet-journal";
 
 const PAGE: u64 = 4_096;
 const SECTOR: u64 = 512;
+const SECTOR_LEN: usize = 512;
 const MAX_CHANGES: usize = 48;
 
 /// What every input begins with.
@@ -52,10 +53,9 @@ pub fn run(input: &[u8]) {
     use_everything(&broker);
     let closed = broker.close();
     drop(broker);
-    if closed.is_ok() {
-        if let Ok(broker) = builder(&disk).open_existing().open(STORE) {
-            use_everything(&broker);
-        }
+    let reopened = closed.and_then(|()| builder(&disk).open_existing().open(STORE));
+    if let Ok(broker) = reopened {
+        use_everything(&broker);
     }
 }
 
@@ -98,7 +98,7 @@ fn send(name: &'static str, partition: u32, number: u32, size: usize) -> Send {
     let mut value = format!("{name}-{partition} {number} ").into_bytes();
     value.resize(value.len().max(size), b'.');
     let mut record = Record::of_value(1_000 + i64::from(number), value);
-    record.key = (number % 2 == 0).then(|| b"key".to_vec());
+    record.key = number.is_multiple_of(2).then(|| b"key".to_vec());
     if number.is_multiple_of(3) {
         record.headers = vec![("name".to_owned(), Some(b"value".to_vec())), (String::new(), None)];
     }
@@ -145,7 +145,7 @@ impl Template {
             0 | 1 => write(&*file, at, &[input.byte()]),
             2 => write(&*file, at, &[0x80 >> (input.byte() % 8) ^ read(&*file, at, 1).first().unwrap_or(&0)]),
             3 => write(&*file, at / 8 * 8, &input.number().to_le_bytes()),
-            4 => write(&*file, sector, &[0; SECTOR as usize]),
+            4 => write(&*file, sector, &[0; SECTOR_LEN]),
             5 => self.copy(disk, &*file, sector, SECTOR, input),
             6 => self.copy(disk, &*file, sector / PAGE * PAGE, PAGE, input),
             _ => self.change_file(disk, path, &*file, at, input),
@@ -171,7 +171,7 @@ impl Template {
 
 fn sectors_in_use(disk: &SimDisk, path: &'static str) -> Vec<(&'static str, u64)> {
     let bytes = disk.bytes(path).unwrap();
-    let sectors = (0..).step_by(SECTOR as usize).zip(bytes.chunks(SECTOR as usize));
+    let sectors = (0..).step_by(SECTOR_LEN).zip(bytes.chunks(SECTOR_LEN));
     let used = sectors.filter(|(_, sector)| sector.iter().any(|byte| *byte != 0));
     used.map(|(at, _)| (path, at)).collect()
 }

@@ -16,9 +16,6 @@ use super::checkpoint::Unapplied;
 use crate::config::Durability;
 use crate::error::{Error, Result};
 
-/// An open group of this many bytes is committed without lingering.
-const COMMIT_BYTES: usize = 256 << 10;
-
 /// Where the background thread sleeps.
 #[derive(Debug)]
 pub(crate) struct Bell {
@@ -179,7 +176,7 @@ impl Engine {
 
     /// When a group opened at `opened_at` is committed without anybody waiting.
     pub(crate) fn group_due_at(&self, opened_at: Instant, bytes: usize) -> Option<Instant> {
-        if bytes >= COMMIT_BYTES { Some(opened_at) } else { opened_at.checked_add(self.options.linger) }
+        if bytes >= self.options.large_group() { Some(opened_at) } else { opened_at.checked_add(self.options.linger) }
     }
 
     fn sync_due(&self) -> Option<Instant> {

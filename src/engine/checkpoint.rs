@@ -5,6 +5,9 @@
 //! 3. Only then: forget the tail's batches, and let the journal use the frames' space again.
 //!
 //! A crash before the commit point replays the frames; a crash after it finds the mark behind them.
+//!
+//! A large group takes the same way without a frame: a checkpoint takes it behind everything that was acknowledged before,
+//! and the commit point is also that of its acknowledgement.
 
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -47,6 +50,9 @@ impl Unapplied {
 
     /// Puts what was taken back in front.
     fn put_back(&mut self, mut taken: Self) {
+        if taken.batches.is_empty() {
+            return;
+        }
         taken.batches.append(&mut self.batches);
         taken.end = self.end.or(taken.end);
         taken.bytes += self.bytes;
@@ -87,6 +93,33 @@ impl Engine {
         }
         self.storage_full.store(matches!(applied, Err(Error::StorageFull { .. })), Ordering::SeqCst);
         applied
+    }
+
+    /// Commits a group of the leader's by a checkpoint that takes it too, and makes it visible. Everything acknowledged before
+    /// goes into the store in the same update, and `end` is the journal's end, so the one order is kept. `false`: nothing
+    /// was done, as somebody else is changing the store, or the disk is full.
+    ///
+    /// The leader must not wait for `changing_store`: who holds it may be waiting for the lead.
+    pub(crate) fn checkpoint_with(&self, group: &[LoggedBatch], end: Option<Mark>, bytes: usize) -> Result<bool> {
+        let Some(_turn) = self.changing_store.try_lock() else { return Ok(false) };
+        self.health.check()?;
+        let mut taken = self.unapplied.lock().take();
+        let earlier = taken.batches.len();
+        taken.batches.extend_from_slice(group);
+        let by_partition = sorted_by_partition(&taken.batches);
+        let session = end.map(Session::Open);
+        let applied = self.update_store(Purpose::Grow, |update| apply(update, &by_partition, session));
+        drop(by_partition);
+        if let Err(error) = applied {
+            taken.batches.truncate(earlier);
+            self.unapplied.lock().put_back(taken);
+            return if matches!(error, Error::StorageFull { .. }) { Ok(false) } else { Err(error) };
+        }
+        taken.end = end;
+        taken.bytes += bytes;
+        self.forget(taken);
+        group.iter().for_each(|(log, batch)| log.publish_stored(batch));
+        Ok(true)
     }
 
     /// Changes the store; `changing_store` is held. A full disk leaves everything as it was; any other failure stops the

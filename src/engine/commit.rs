@@ -120,9 +120,8 @@ impl Engine {
             sequencer.take_group(std::mem::take(&mut writer.spare))
         };
         writer.spare = group.finish(&mut writer.batches);
-        match self.write(writer) {
+        match self.commit(writer, &group) {
             Ok(()) => {
-                self.publish(writer, &group);
                 run_callbacks(group.take_callbacks(), &Ok(()));
                 self.progress.finish(group.number, Vec::new());
             }
@@ -133,6 +132,21 @@ impl Engine {
                 self.fail(writer, group, unknown, Error::ReopenRequired { source });
             }
         }
+    }
+
+    /// Makes a group acknowledged and visible: by a checkpoint of its own if it is large, else by a frame.
+    fn commit(&self, writer: &mut Writer, group: &Group) -> Result<(), AppendError> {
+        if group.bytes >= self.options.large_group() {
+            let end = writer.journal.as_ref().map(Journal::end);
+            let committed = self.checkpoint_with(&writer.batches, end, group.bytes);
+            if committed.map_err(AppendError::Unknown)? {
+                writer.batches.clear();
+                return Ok(());
+            }
+        }
+        self.write(writer)?;
+        self.publish(writer, group);
+        Ok(())
     }
 
     /// Writes the batches as one frame and, in `Sync` mode, makes it durable.

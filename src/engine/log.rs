@@ -90,6 +90,14 @@ impl PartitionLog {
         self.notify();
     }
 
+    /// Makes a batch visible that the store has already.
+    pub(crate) fn publish_stored(&self, batch: &RecordBatch) {
+        if !self.is_deleted() {
+            self.high_watermark.fetch_max(batch.header.last_offset.next().get(), Ordering::SeqCst);
+            self.notify();
+        }
+    }
+
     /// Forgets the batches that end below `stored`: the store has them.
     pub(crate) fn drop_tail_below(&self, stored: Offset) {
         let mut tail = self.tail.lock();

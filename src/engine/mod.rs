@@ -90,6 +90,16 @@ pub(crate) struct Options {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
+/// A group of this many bytes is large.
+const LARGE_GROUP: usize = 1 << 20;
+
+impl Options {
+    /// Bytes from which on a group does not linger, and goes straight into the store: it is written once instead of twice.
+    fn large_group(&self) -> usize {
+        LARGE_GROUP.min(self.checkpoint_bytes)
+    }
+}
+
 /// Everything behind a broker's handles.
 pub(crate) struct Engine {
     pub(crate) options: Options,
