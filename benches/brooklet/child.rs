@@ -105,11 +105,15 @@ fn fill_journal(path: &Path) -> Result {
     // A send that finds no room fails, and does not make some by a checkpoint.
     let broker = builder.max_block(Duration::ZERO).open(path)?;
     let producer = broker.producer();
-    for payload in payloads(1024).iter().cycle() {
+    for (number, payload) in payloads(1024).iter().cycle().enumerate() {
         match producer.send(record(payload)) {
             Ok(delivery) => drop(delivery),
             Err(Error::BufferExhausted { .. }) => break,
             Err(error) => return Err(error.into()),
+        }
+        // Groups are kept small: a large one goes straight into the store.
+        if number % 32 == 0 {
+            producer.flush()?;
         }
     }
     producer.flush()?;

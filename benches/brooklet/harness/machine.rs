@@ -59,6 +59,19 @@ pub(crate) fn cpu_time_of_others() -> Duration {
     Duration::from_nanos(others.filter_map(|task| nanos(task.path().join("schedstat"))).sum())
 }
 
+/// What a file takes of its file system, which is less than its length when it has holes.
+#[cfg(unix)]
+pub(crate) fn bytes_on_disk(path: &std::path::Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(path).map_or(0, |metadata| metadata.blocks() * 512)
+}
+
+/// A file's length.
+#[cfg(not(unix))]
+pub(crate) fn bytes_on_disk(path: &std::path::Path) -> u64 {
+    fs::metadata(path).map_or(0, |metadata| metadata.len())
+}
+
 /// Memory of this process in bytes, as `/proc/self/status` names it: `VmHWM` is the most it ever had, `VmRSS` what it has.
 pub(crate) fn memory(name: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
