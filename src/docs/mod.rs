@@ -15,6 +15,9 @@ pub mod decisions {}
 #[doc = include_str!("testing.md")]
 pub mod testing {}
 
+#[doc = include_str!("performance.md")]
+pub mod performance {}
+
 #[doc = include_str!("changelog.md")]
 pub mod changelog {}
 

@@ -1,7 +1,6 @@
 //! Appending: batches become chunks, chunks become segments.
 
 use redb::{CursorMut, ReadableTable, Table};
-use std::mem::ManuallyDrop;
 use std::ops::Bound;
 
 use super::read::{chunks_of, decode_entry, decode_stored_chunk};
@@ -101,10 +100,8 @@ impl Tables<'_> {
 struct Sink<'a, 't> {
     log: LogId,
     row: PartitionRow,
-    /// A cursor that is dropped writes what it still has. While a panic in redb unwinds that would be a second panic, which
-    /// ends the process; so only [`finish`](Sink::finish) ends the cursors, and after a failure they are leaked.
-    chunks: ManuallyDrop<CursorMut<'a, ChunkKey, &'static [u8]>>,
-    index: ManuallyDrop<CursorMut<'a, ChunkKey, &'static [u8]>>,
+    chunks: Appender<'a>,
+    index: Appender<'a>,
     segments: &'a mut Table<'t, ChunkKey, &'static [u8]>,
     /// The segment under way and its base offset.
     segment: Option<(Offset, SegmentRow)>,
@@ -134,8 +131,8 @@ impl<'a, 't> Sink<'a, 't> {
         Ok(Self {
             log,
             row,
-            chunks: ManuallyDrop::new(chunks.upper_bound_mut(behind).redb()?),
-            index: ManuallyDrop::new(index.upper_bound_mut(behind).redb()?),
+            chunks: Appender { cursor: Some(chunks.upper_bound_mut(behind).redb()?) },
+            index: Appender { cursor: Some(index.upper_bound_mut(behind).redb()?) },
             segments,
             segment,
             taken: taken.map(|(_, batch)| batch.header.base_offset),
@@ -149,8 +146,8 @@ impl<'a, 't> Sink<'a, 't> {
         let base = chunk.header.base_offset;
         let key = chunk_key(self.log, base);
         let index = IndexRow::of(&chunk.header, chunk.bytes.len());
-        self.chunks.insert_before(chunk_key(self.log, chunk.header.last_offset), chunk.bytes).redb()?;
-        self.index.insert_before(key, encode_row(&key, &index).as_slice()).redb()?;
+        self.chunks.append(chunk_key(self.log, chunk.header.last_offset), chunk.bytes)?;
+        self.index.append(key, &encode_row(&key, &index))?;
         self.row.add(&index);
         match &mut self.segment {
             Some((_, segment)) if segment.has_room_for(index.bytes) || self.taken == Some(base) => segment.add(&index),
@@ -170,8 +167,38 @@ impl<'a, 't> Sink<'a, 't> {
 
     fn finish(mut self) -> Result<PartitionRow> {
         self.put_segment()?;
-        ManuallyDrop::into_inner(self.chunks).close().redb()?;
-        ManuallyDrop::into_inner(self.index).close().redb()?;
+        self.chunks.close()?;
+        self.index.close()?;
         Ok(self.row)
+    }
+}
+
+/// A cursor behind the last key of a partition.
+///
+/// A cursor that is dropped writes what it still has. While a panic in redb unwinds, that could be a second panic, which ends
+/// the process: then it is leaked instead.
+struct Appender<'a> {
+    /// `None` once closed.
+    cursor: Option<CursorMut<'a, ChunkKey, &'static [u8]>>,
+}
+
+impl Appender<'_> {
+    fn append(&mut self, key: ChunkKey, value: &[u8]) -> Result<()> {
+        match &mut self.cursor {
+            Some(cursor) => cursor.insert_before(key, value).redb().map(drop),
+            None => Ok(()),
+        }
+    }
+
+    fn close(&mut self) -> Result<()> {
+        self.cursor.take().map_or(Ok(()), |cursor| cursor.close().redb())
+    }
+}
+
+impl Drop for Appender<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::mem::forget(self.cursor.take());
+        }
     }
 }

@@ -153,6 +153,13 @@ impl Medium {
         Ok(())
     }
 
+    /// Gives up the locks, whoever still uses the file.
+    pub(super) fn release_locks(&self) {
+        if !self.is_forked() {
+            let _ = self.locks.close();
+        }
+    }
+
     /// Keeps the locks when redb closes its handle, so that nobody else gets in before the next one is open.
     pub(super) fn keep_locks(&self, keep: bool) {
         self.locks.keep.store(keep, Ordering::Release);

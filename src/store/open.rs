@@ -130,7 +130,10 @@ impl Store {
     /// Closes the file and gives up its lock. Dropping does the same and ignores errors.
     pub(crate) fn close(&self) -> Result<()> {
         self.medium.keep_locks(false);
-        self.handle.write().close()
+        let closed = self.handle.write().close();
+        // After a panic in redb, something of it may live on: it must not keep the file from being opened again.
+        self.medium.release_locks();
+        closed
     }
 
     pub(super) fn path(&self) -> &Path {

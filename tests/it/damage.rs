@@ -45,7 +45,7 @@ impl Files {
     fn killed() -> Self {
         let (disk, _) = written(false);
         // Room for everything, so that nothing is checkpointed and each step is one frame.
-        let broker = Knobs { buffer_memory: 64 << 10, ..Knobs::TINY }.open(&disk).unwrap();
+        let broker = Knobs { buffer_memory: 64 << 10, checkpoint_bytes: 32 << 10, ..Knobs::TINY }.open(&disk).unwrap();
         let mut states = vec![Model::observe(&broker).unwrap()];
         for number in 0..8 {
             let step = Step::Send(sends(900 + number * 10, 3, "a", 2, 60 + 10 * number));
