@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use brooklet::{Broker, Consumer, Durability, Error};
+use brooklet::{Broker, Consumer, Durability, Error, TopicPartition};
 use crossbeam_channel::{Receiver, Sender, bounded, never, unbounded};
 
 use crate::harness::report::{Figure, Target};
@@ -26,7 +26,9 @@ fn wake_up(context: &mut Context) -> Result {
     let producer = scratch.broker.producer();
     let started = Instant::now();
     let (arrivals_in, arrivals) = unbounded();
-    let consumer = scratch.broker.consumer().assign([(TOPIC, 0)])?;
+    let mut consumer = scratch.broker.consumer().assign([(TOPIC, 0)])?;
+    // Now, and not at the first `poll`: that may come behind the first record.
+    consumer.position(&TopicPartition::new(TOPIC, 0))?;
     let waker = consumer.waker();
     let (channel, channel_out) = bounded::<u64>(16);
     let (raw_arrivals_in, raw_arrivals) = unbounded();

@@ -98,6 +98,8 @@ pub(crate) fn wake_up(directory: &Path, started: Instant, go: &Receiver<()>, arr
     let broker = open_broker(directory, Class::Process)?;
     let producer = broker.producer();
     let mut consumer = broker.consumer().assign([(TOPIC, 0)])?;
+    // Now, and not at the first `poll`: that may come behind the first record.
+    consumer.position(&TopicPartition::new(TOPIC, 0))?;
     let (waker, arrived) = (consumer.waker(), arrived.clone());
     let reader =
         std::thread::spawn(
