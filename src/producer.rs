@@ -122,7 +122,7 @@ impl Producer {
     /// Unlike Kafka's, it also fails when the last of these commits failed: [`StorageFull`](crate::Error::StorageFull),
     /// [`DurabilityUnknown`](crate::Error::DurabilityUnknown), [`ReopenRequired`](crate::Error::ReopenRequired).
     pub fn flush(&self) -> Result<()> {
-        self.engine().commit_open_group()
+        self.engine().flush()
     }
 
     /// Asks the partitioner, if there is one, before any lock is taken: it may use the broker.

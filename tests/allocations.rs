@@ -28,7 +28,7 @@ fn broker(directory: &tempfile::TempDir) -> Broker {
 }
 
 /// Room for what redb allocates: some tens for each chunk of about 300 records.
-const MOST_WITH_STORE: u64 = RECORDS / 4;
+const MOST_WITH_STORE: u64 = RECORDS / 2;
 
 /// Sends in groups that are small enough for the journal.
 fn send_and_flush(broker: &Broker) {

@@ -13,6 +13,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::Engine;
 use super::checkpoint::Unapplied;
+use super::commit::LargeGroups;
 use crate::config::Durability;
 use crate::error::{Error, Result};
 
@@ -117,10 +118,15 @@ impl Background {
 
 impl Engine {
     fn run_background(&self) {
+        let mut group_before = None;
         loop {
             // What fails here is kept in `health` or `storage_full`, where the next caller meets it.
             let _ = self.run_due(Instant::now());
-            let due = self.next_due();
+            let group = self.sequencer.lock().group().number;
+            let busy = group_before.replace(group) != Some(group);
+            // While records keep coming it looks again after `linger`, so that they need not ring for each group.
+            let soon = if busy { Instant::now().checked_add(self.options.linger) } else { None };
+            let due = [self.next_due(), soon].into_iter().flatten().min();
             self.bell.announce(due);
             if self.next_due().is_some_and(|again| due.is_none_or(|due| again < due)) {
                 continue;
@@ -135,7 +141,7 @@ impl Engine {
     /// runs a checkpoint if one is due.
     pub(crate) fn maintain(&self) -> Result<()> {
         self.check_writable()?;
-        self.commit_open_group()?;
+        self.commit_open_group(LargeGroups::ToStore)?;
         self.sync_journal()?;
         self.run_due(Instant::now())
     }
@@ -145,7 +151,7 @@ impl Engine {
             return Ok(());
         }
         if self.group_due().is_some_and(|due| due <= now) {
-            self.commit_open_group()?;
+            self.commit_open_group(LargeGroups::ToStore)?;
         }
         if self.sync_due().is_some_and(|due| due <= now) {
             *self.synced_at.lock() = now;

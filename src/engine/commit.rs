@@ -18,6 +18,15 @@ use crate::error::{Error, Result};
 use crate::journal::{AppendError, Frame, Journal};
 use crate::record::RecordMetadata;
 
+/// Where a leader puts a large group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LargeGroups {
+    /// Into the journal: it takes one sync, and the leader waits for it.
+    ToJournal,
+    /// Straight into the store, if nobody else is changing that: it is written once instead of twice.
+    ToStore,
+}
+
 /// What only the leader touches.
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -81,6 +90,10 @@ pub(crate) fn in_callback() -> bool {
 impl Engine {
     /// Waits until `group` is committed. Leads if nobody does. `Ok(false)`: the deadline passed.
     pub(crate) fn wait_for(&self, group: GroupNumber, deadline: Option<Instant>) -> Result<bool> {
+        self.commit_through(group, deadline, LargeGroups::ToJournal)
+    }
+
+    fn commit_through(&self, group: GroupNumber, deadline: Option<Instant>, large: LargeGroups) -> Result<bool> {
         if in_callback() && !self.progress.is_done(group) {
             return Err(Error::illegal_state("a callback can't wait for a record: it runs within the commit"));
         }
@@ -88,13 +101,18 @@ impl Engine {
             match self.progress.wait(group, deadline) {
                 Turn::Done(outcome) => return outcome.map(|()| true),
                 Turn::TimedOut => return Ok(false),
-                Turn::Lead => self.lead(),
+                Turn::Lead => self.lead(large),
             }
         }
     }
 
+    /// Commits everything sent so far, for a caller that waits for it.
+    pub(crate) fn flush(&self) -> Result<()> {
+        self.commit_open_group(LargeGroups::ToJournal)
+    }
+
     /// Commits everything sent so far.
-    pub(crate) fn commit_open_group(&self) -> Result<()> {
+    pub(crate) fn commit_open_group(&self, large: LargeGroups) -> Result<()> {
         let group = {
             let sequencer = self.sequencer.lock();
             let open = sequencer.group();
@@ -103,12 +121,12 @@ impl Engine {
         };
         match group {
             None => Ok(()),
-            Some(group) => self.wait_for(group, None).map(drop),
+            Some(group) => self.commit_through(group, None, large).map(drop),
         }
     }
 
     /// Takes the open group through its commit. The caller was given the lead.
-    fn lead(&self) {
+    fn lead(&self, large: LargeGroups) {
         let _guard = self.health.guard("a group commit");
         let writer = &mut *self.writer.lock();
         let mut group = {
@@ -120,7 +138,7 @@ impl Engine {
             sequencer.take_group(std::mem::take(&mut writer.spare))
         };
         writer.spare = group.finish(&mut writer.batches);
-        match self.commit(writer, &group) {
+        match self.commit(writer, &group, large) {
             Ok(()) => {
                 run_callbacks(group.take_callbacks(), &Ok(()));
                 self.progress.finish(group.number, Vec::new());
@@ -134,9 +152,9 @@ impl Engine {
         }
     }
 
-    /// Makes a group acknowledged and visible: by a checkpoint of its own if it is large, else by a frame.
-    fn commit(&self, writer: &mut Writer, group: &Group) -> Result<(), AppendError> {
-        if group.bytes >= self.options.large_group() {
+    /// Makes a group acknowledged and visible: by a frame, or by a checkpoint of its own.
+    fn commit(&self, writer: &mut Writer, group: &Group, large: LargeGroups) -> Result<(), AppendError> {
+        if large == LargeGroups::ToStore && group.bytes >= self.options.large_group() {
             let end = writer.journal.as_ref().map(Journal::end);
             let committed = self.checkpoint_with(&writer.batches, end, group.bytes);
             if committed.map_err(AppendError::Unknown)? {

@@ -26,7 +26,7 @@ use parking_lot::Mutex;
 use super::background::Bell;
 use super::cache::ChunkCache;
 use super::checkpoint::Unapplied;
-use super::commit::{Durable, Writer};
+use super::commit::{Durable, LargeGroups, Writer};
 use super::health::Health;
 use super::progress::Progress;
 use super::sequencer::Sequencer;
@@ -129,7 +129,7 @@ impl Engine {
         if std::mem::replace(&mut self.sequencer.lock().closed, true) {
             return Ok(());
         }
-        let committed = self.commit_open_group();
+        let committed = self.commit_open_group(LargeGroups::ToStore);
         self.closed.store(true, Ordering::SeqCst);
         self.wake_watchers();
         stop_background();

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Engine;
-use super::commit::in_callback;
+use super::commit::{LargeGroups, in_callback};
 use super::sequencer::{Callback, Keys, SendContext, Sequenced, Sequencer};
 use crate::config::TopicConfig;
 use crate::error::{Error, Result};
@@ -145,7 +145,7 @@ impl Engine {
         if in_callback() || Instant::now() >= deadline {
             return Err(Error::BufferExhausted { buffer_memory: self.options.buffer_memory });
         }
-        self.commit_open_group()?;
+        self.commit_open_group(LargeGroups::ToStore)?;
         if self.has_room(bytes) { Ok(()) } else { self.checkpoint_until(deadline) }
     }
 

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::MutexGuard;
 
 use super::Engine;
+use super::commit::LargeGroups;
 use super::topic::Topic;
 use crate::config::TopicConfig;
 use crate::error::{Error, Result};
@@ -55,7 +56,7 @@ impl Engine {
         // Later sends fail from here on. What was sent before is committed first: it came before the deletion.
         self.sequencer.lock().remove_topic(&topic.name);
         let deleted = self
-            .commit_open_group()
+            .commit_open_group(LargeGroups::ToJournal)
             .and_then(|()| self.sync_journal())
             .and_then(|()| self.update_store(Purpose::Free, |update| update.delete_topic(topic.number)));
         match deleted {
