@@ -428,7 +428,9 @@ fn a_power_loss_at_any_point_of_a_creation_leaves_no_store_or_a_whole_one() {
     for at in 0..=sim.operations() {
         for (label, image) in sim.images(at, at as u64) {
             let disk: Arc<dyn Disk> = Arc::new(image);
-            if !disk.exists(Path::new(PATH)).unwrap() {
+            let exists = disk.exists(Path::new(PATH)).unwrap();
+            assert!(exists || at < sim.operations(), "{label}: it was created, and its name was not durable");
+            if !exists {
                 Store::create(&disk, Path::new(PATH), ID, OPTIONS).unwrap();
             }
             let store = Store::open(&disk, Path::new(PATH), OPTIONS).unwrap_or_else(|error| panic!("{label}: {error}"));
