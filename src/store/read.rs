@@ -37,6 +37,11 @@ impl Store {
             let NextTopic(next_topic) = required_meta(&table)?;
             let topics = all_rows(&transaction.open_table(TOPICS).redb()?)?;
             let partitions = all_rows(&transaction.open_table(PARTITIONS).redb()?)?;
+            // Where the tables are said to be may be damaged. Finding that out here is an error; in an update, with other
+            // tables open, it would be a panic in redb and then another one as those are closed, which ends the process.
+            for table in [CHUNKS, INDEX, SEGMENTS] {
+                transaction.open_table(table).redb()?;
+            }
             Ok(Catalogue {
                 id: StoreId(id),
                 session,
