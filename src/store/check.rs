@@ -42,7 +42,7 @@ pub(crate) struct StoreStats {
     pub(crate) unused: u64,
 }
 
-/// More findings than these are counted, not told.
+/// After more findings than these the rest is not looked for.
 const MAX_FINDINGS: usize = 100;
 
 impl Store {
@@ -83,7 +83,7 @@ impl Store {
         let hidden = check.findings.len().saturating_sub(MAX_FINDINGS);
         if hidden > 0 {
             check.findings.truncate(MAX_FINDINGS);
-            check.findings.push(format!("and {hidden} findings more"));
+            check.findings.push("and more".to_owned());
         }
         Ok(check)
     }
@@ -119,6 +119,11 @@ struct Walked {
 impl StoreCheck {
     fn find(&mut self, finding: impl Into<String>) {
         self.findings.push(finding.into());
+    }
+
+    /// Whether enough was found. A walk over damaged pages ends then: it may never end by itself.
+    fn is_enough(&self) -> bool {
+        self.findings.len() > MAX_FINDINGS
     }
 
     fn walk(&mut self, transaction: &ReadTransaction) -> Result<()> {
@@ -158,6 +163,9 @@ impl StoreCheck {
         let mut count = 0_u64;
         for entry in table.iter().redb()? {
             count += 1;
+            if self.is_enough() {
+                return Ok(rows);
+            }
             if let Some((key, row)) = self.found(decode_entry::<R>(entry)) {
                 rows.insert(key, row);
             }
@@ -192,6 +200,9 @@ impl StoreCheck {
             let (key, value) = entry.redb()?;
             let (key, bytes) = (key.value(), value.value());
             let log = chunk_of(key).0;
+            if self.is_enough() {
+                break;
+            }
             let Some(topic) = topics.get(&key.0) else {
                 self.find(format!("{}: there is no such topic", chunk_words(key)));
                 continue;
