@@ -40,6 +40,13 @@ pub enum Error {
         /// Which rule it breaks.
         reason: String,
     },
+    /// A group id that is empty or longer than 255 bytes.
+    InvalidGroupId {
+        /// The id as given.
+        group: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A topic of this name exists already.
     TopicAlreadyExists {
         /// The name.
@@ -335,6 +342,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::InvalidTopic { name, reason } => write!(f, "invalid topic name {name:?}: {reason}"),
+            Error::InvalidGroupId { group, reason } => {
+                write!(f, "invalid group id `{}`: {reason}", group.escape_debug())
+            }
             Error::TopicAlreadyExists { name } => write!(f, "topic `{name}` exists already"),
             Error::UnknownTopicOrPartition { topic, partition: None } => {
                 write!(f, "unknown topic `{}`: create it first, or check the spelling", topic.escape_debug())

@@ -86,6 +86,7 @@ mod record;
 mod types;
 
 mod codec;
+mod group;
 mod partitioner;
 
 #[doc(hidden)]
@@ -116,6 +117,7 @@ pub use consumer::{
     RecordReceiver, Waker,
 };
 pub use error::{Error, Result};
+pub use group::{GroupName, OffsetAndMetadata};
 pub use inspect::{CheckReport, Stats};
 pub use partitioner::{Murmur2Partitioner, Partitioner, partition_for_key};
 pub use producer::{Delivery, Producer, ProducerBuilder};
