@@ -69,7 +69,7 @@ impl Engine {
         self.check_writable()?;
         let group = self.existing_group(name)?;
         let entry = GroupEntry { group: group.name.clone(), change: GroupChange::Delete };
-        let number = self.push_checked(&group, vec![entry], None, |inner| check_empty(&group, inner))?;
+        let number = self.push_checked(&group, &[entry], None, |inner| check_empty(&group, inner))?;
         self.wait_for(number, None).map(drop)
     }
 
@@ -96,7 +96,7 @@ impl Engine {
         if entries.is_empty() {
             return Ok(());
         }
-        let number = self.push_checked(&group, entries, None, check)?;
+        let number = self.push_checked(&group, &entries, None, check)?;
         self.wait_for(number, None).map(drop)
     }
 

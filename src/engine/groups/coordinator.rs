@@ -276,7 +276,7 @@ impl Coordinator {
         let assignor = self.assignor();
         let spec = self.spec();
         let assignment = assignor.assign(&spec).and_then(|assignment| {
-            assignor::check(&spec, &assignment)?;
+            assignor::check(assignor.name(), &spec, &assignment)?;
             Ok(assignment)
         });
         let assignment: GroupAssignment = assignment.map_err(|error| match error {

@@ -150,10 +150,10 @@ impl Engine {
         group.announce(inner);
     }
 
-    /// Puts the group's row into the journal. Nobody waits for it: when there is no room now, the next duty tries again.
+    /// Puts the state of the group into the journal. Nobody waits for it: when there is no room now, the next duty tries again.
     fn save(&self, group: &Group, inner: &mut Inner) {
-        let entry = GroupEntry { group: group.name.clone(), change: GroupChange::Row(inner.row()) };
-        inner.is_unsaved = !matches!(self.try_push_group_entries(vec![entry], None), Ok(Some(_)));
+        let entry = GroupEntry { group: group.name.clone(), change: GroupChange::State(inner.state()) };
+        inner.is_unsaved = !matches!(self.try_push_group_entries(&[entry], &mut None), Ok(Some(_)));
     }
 
     /// A member may have to be given up at this time.

@@ -40,7 +40,7 @@ pub(crate) use offsets::{Committer, PartitionOffset};
 use super::{Engine, Topic};
 use crate::codec::{GroupChange, GroupEntry};
 use crate::error::Result;
-use crate::group::{CommittedOffset, GroupName, GroupRow};
+use crate::group::{CommittedOffset, GroupName, KeptState};
 use crate::store::StoredGroup;
 use crate::types::{LogId, TopicNumber};
 use coordinator::Coordinator;
@@ -103,13 +103,13 @@ impl Default for Groups {
 impl Group {
     fn load(name: &GroupName, stored: Option<StoredGroup>, now_ms: i64) -> Self {
         let exists = stored.is_some();
-        let StoredGroup { row, offsets } = stored.unwrap_or_default();
+        let (state, offsets) = stored.map(|stored| (stored.state, stored.offsets)).unwrap_or_default();
         let inner = Inner {
-            coordinator: Coordinator::new(row.epoch),
+            coordinator: Coordinator::new(state.epoch),
             offsets: offsets.into_iter().collect(),
-            first_partitions: row.topics,
+            first_partitions: state.topics,
             // Whoever was a member when the process ended is none now.
-            emptied_ms: row.emptied_ms.or(Some(now_ms)),
+            emptied_ms: state.emptied_ms.or(Some(now_ms)),
             topics_version: 0,
             is_unsaved: false,
             exists,
@@ -130,8 +130,8 @@ impl Group {
 }
 
 impl Inner {
-    fn row(&self) -> GroupRow {
-        GroupRow {
+    fn state(&self) -> KeptState {
+        KeptState {
             epoch: self.coordinator.epoch(),
             emptied_ms: self.emptied_ms,
             topics: self.first_partitions.clone(),
@@ -145,7 +145,7 @@ impl Inner {
                 self.offsets.insert(*log, committed.clone());
             }
             GroupChange::Offset { log, committed: None } => drop(self.offsets.remove(log)),
-            GroupChange::Row(_) => self.exists = true,
+            GroupChange::State(_) => self.exists = true,
             GroupChange::Delete => {
                 self.offsets.clear();
                 self.first_partitions.clear();

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::{Group, Inner, MemberId};
-use crate::codec::{GroupChange, GroupEntry};
+use crate::codec::{GroupChange, GroupEntry, group_entry_len};
 use crate::config::millis;
 use crate::engine::sequencer::{GroupNumber, OutcomeCallback};
 use crate::engine::Engine;
@@ -42,27 +42,30 @@ impl Engine {
     ) -> Result<GroupNumber> {
         let now_ms = self.options.clock.now_ms();
         let entries: Vec<_> = offsets.iter().map(|offset| entry(group, offset, now_ms)).collect::<Result<_>>()?;
-        self.push_checked(group, entries, callback, |inner| check_committer(group, inner, committer, offsets))
+        self.push_checked(group, &entries, callback, |inner| check_committer(group, inner, committer, offsets))
     }
 
-    /// Puts entries into the open group, and checks under the same lock that they may. Waits for room, at most `max_block`.
+    /// Puts entries into the open group, and checks under the lock of their consumer group that they may. Waits for room, at
+    /// most `max_block`.
     pub(super) fn push_checked(
         &self,
         group: &Group,
-        entries: Vec<GroupEntry>,
-        callback: Option<OutcomeCallback>,
+        entries: &[GroupEntry],
+        mut callback: Option<OutcomeCallback>,
         check: impl Fn(&Inner) -> Result<()>,
     ) -> Result<GroupNumber> {
-        let mut push = super::journal::PushEntries::new(entries, callback);
+        let mut deadline = None;
         loop {
+            self.probe_full_disk()?;
             {
                 let inner = group.inner.lock();
                 check(&inner)?;
-                if let Some(number) = self.try_push(&mut push)? {
+                if let Some(number) = self.try_push_group_entries(entries, &mut callback)? {
                     return Ok(number);
                 }
             }
-            self.make_room_for(&mut push)?;
+            let bytes = entries.iter().map(group_entry_len).sum();
+            self.make_room(bytes, *deadline.get_or_insert_with(|| self.block_deadline()))?;
         }
     }
 
@@ -115,7 +118,8 @@ impl Engine {
         }
         let entry = |change| GroupEntry { group: group.name.clone(), change };
         // No room now: the next look finds them again.
-        self.try_push_group_entries(changes.into_iter().map(entry).collect(), None).map(drop)
+        let entries: Vec<_> = changes.into_iter().map(entry).collect();
+        self.try_push_group_entries(&entries, &mut None).map(drop)
     }
 }
 
