@@ -392,7 +392,9 @@ impl fmt::Display for Error {
                 "group `{}` has members, and only they may commit: close them first, or commit through them",
                 group.escape_debug()
             ),
-            Error::GroupIdNotFound { group } => write!(f, "unknown group `{}`: check the spelling", group.escape_debug()),
+            Error::GroupIdNotFound { group } => {
+                write!(f, "unknown group `{}`: check the spelling", group.escape_debug())
+            }
             Error::GroupNotEmpty { group, members } => {
                 write!(f, "group `{}` has members ({members}): close them first", group.escape_debug())
             }

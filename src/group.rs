@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 use crate::types::{Offset, TopicNumber};
 
 pub use describe::{
-    GroupDescription, GroupListing, GroupMembershipOperation, GroupMetadata, GroupState, MemberDescription, OffsetChange,
-    PartitionLag, ResetTo,
+    GroupDescription, GroupListing, GroupMembershipOperation, GroupMetadata, GroupState, MemberDescription,
+    OffsetChange, PartitionLag, ResetTo,
 };
 
 /// The longest group id, in bytes.

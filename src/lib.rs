@@ -85,9 +85,9 @@ mod inspect;
 mod record;
 mod types;
 
+mod assignor;
 mod codec;
 mod group;
-mod assignor;
 mod partitioner;
 
 #[doc(hidden)]
@@ -109,17 +109,17 @@ pub mod docs;
 #[doc(hidden)]
 pub mod fuzzing;
 
-pub use assignor::{
-    Assignor, GroupAssignment, GroupSpec, MemberSpec, RangeAssignor, RoundRobinAssignor, StickyAssignor, UniformAssignor,
-    assignor_named,
-};
 pub use admin::{NewTopic, PartitionDescription, TopicDescription};
+pub use assignor::{
+    Assignor, GroupAssignment, GroupSpec, MemberSpec, RangeAssignor, RoundRobinAssignor, StickyAssignor,
+    UniformAssignor, assignor_named,
+};
 pub use broker::{Broker, Builder};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::{ConfigEntry, ConfigSource, Durability, MAX_MESSAGE_BYTES_LIMIT, TopicConfig};
 pub use consumer::{
-    Consumer, ConsumerBuilder, ConsumerRecord, ConsumerRecords, Header, Headers, ListenerResult, OffsetReset, OwnedRecord,
-    RebalanceListener, RecordIter, RecordReceiver, Waker,
+    Consumer, ConsumerBuilder, ConsumerRecord, ConsumerRecords, Header, Headers, ListenerResult, OffsetReset,
+    OwnedRecord, RebalanceListener, RecordIter, RecordReceiver, Waker,
 };
 pub use error::{Error, Result};
 pub use group::{

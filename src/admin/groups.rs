@@ -134,9 +134,8 @@ impl Broker {
         let partitions: Vec<_> = partitions.into_iter().cloned().collect();
         let engine = self.engine();
         let planned = engine.plan_reset(group, &partitions, to)?;
-        let offset = |(change, log): &(OffsetChange, _)| {
-            (change.partition.clone(), *log, OffsetAndMetadata::new(change.after))
-        };
+        let offset =
+            |(change, log): &(OffsetChange, _)| (change.partition.clone(), *log, OffsetAndMetadata::new(change.after));
         engine.alter_group_offsets(group, &planned.iter().map(offset).collect::<Vec<_>>()).map_err(|error| {
             // Somebody joined between the plan and the change.
             match error {
@@ -162,11 +161,7 @@ impl Broker {
     /// # Errors
     ///
     /// [`GroupIdNotFound`](Error::GroupIdNotFound), [`Closed`](Error::Closed).
-    pub fn remove_group_members<'a>(
-        &self,
-        group: &str,
-        instance_ids: impl IntoIterator<Item = &'a str>,
-    ) -> Result<()> {
+    pub fn remove_group_members<'a>(&self, group: &str, instance_ids: impl IntoIterator<Item = &'a str>) -> Result<()> {
         let instance_ids: Vec<_> = instance_ids.into_iter().collect();
         self.engine().remove_instances(group, &instance_ids)
     }

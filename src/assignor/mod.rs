@@ -244,7 +244,8 @@ pub(crate) fn check(assignor: &str, group: &GroupSpec, assignment: &GroupAssignm
             }
         }
     }
-    let expected: usize = group.subscribers().keys().map(|topic| group.topics.get(*topic).map_or(0, |&n| n as usize)).sum();
+    let expected: usize =
+        group.subscribers().keys().map(|topic| group.topics.get(*topic).map_or(0, |&n| n as usize)).sum();
     match expected - owners.len() {
         0 => Ok(()),
         missing => broken(format!("{missing} of {expected} partitions are given to nobody")),

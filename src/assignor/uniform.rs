@@ -144,7 +144,8 @@ impl<'a> Shares<'a> {
     /// Lets everybody keep what it claims and may have. Gives back what nobody has, in order. Of two claims the one of the
     /// larger generation counts, of two in the same generation none.
     fn keep(&mut self, group: &GroupSpec) -> Vec<Partition> {
-        let places: HashMap<&str, usize> = self.topics.iter().enumerate().map(|(place, (name, _))| (*name, place)).collect();
+        let places: HashMap<&str, usize> =
+            self.topics.iter().enumerate().map(|(place, (name, _))| (*name, place)).collect();
         let mut claims: HashMap<Partition, Claim> = HashMap::new();
         for (place, member) in group.members().iter().enumerate() {
             for claimed in member.owns().iter().filter(|claimed| member.subscribes(claimed.topic())) {
@@ -154,9 +155,12 @@ impl<'a> Shares<'a> {
                 claims.entry(partition).and_modify(|other| other.meet(claim)).or_insert(claim);
             }
         }
-        let mut all: Vec<_> = self.topics.iter().enumerate().flat_map(|(topic, (_, count))| {
-            (0..*count).map(move |number| Partition { number, topic })
-        }).collect();
+        let mut all: Vec<_> = self
+            .topics
+            .iter()
+            .enumerate()
+            .flat_map(|(topic, (_, count))| (0..*count).map(move |number| Partition { number, topic }))
+            .collect();
         all.sort_unstable();
         all.retain(|partition| match claims.get(partition) {
             Some(Claim { by: Some(place), .. }) => !self.put(*partition, *place),

@@ -1,6 +1,6 @@
 //! The partitions that a consumer reads.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::positions::{Assigned, Position};
@@ -43,10 +43,11 @@ impl Assignment {
 
     /// Replaces everything. What stays keeps its position, and whether it is paused (C-4).
     pub(super) fn replace(&mut self, logs: Vec<Arc<PartitionLog>>) {
-        let kept = |assigned: &Assigned| logs.iter().any(|log| Arc::ptr_eq(log, &assigned.log));
-        self.retain(kept);
+        let places: HashMap<LogId, usize> = logs.iter().enumerate().map(|(place, log)| (log.id, place)).collect();
+        self.retain(|assigned| places.contains_key(&assigned.log.id));
         self.add(logs);
-        self.turn = 0;
+        self.partitions.sort_by_key(|assigned| places.get(&assigned.log.id).copied());
+        self.index();
     }
 
     /// Adds partitions, without a position. Those that are here already stay as they are.
@@ -61,7 +62,8 @@ impl Assignment {
 
     /// Takes partitions away.
     pub(super) fn remove(&mut self, logs: &[LogId]) {
-        self.retain(|assigned| !logs.contains(&assigned.log.id));
+        let removed: HashSet<LogId> = logs.iter().copied().collect();
+        self.retain(|assigned| !removed.contains(&assigned.log.id));
     }
 
     pub(super) fn clear(&mut self) {
@@ -77,6 +79,11 @@ impl Assignment {
             }
             kept
         });
+        self.index();
+    }
+
+    /// Notes where each partition is.
+    fn index(&mut self) {
         let places = self.partitions.iter().enumerate();
         self.by_name = places.map(|(i, assigned)| (assigned.log.name.clone(), i)).collect();
         self.turn = 0;

@@ -79,7 +79,7 @@ impl Consumer {
     ) -> Result<Vec<(TopicPartition, Option<OffsetAndMetadata>)>> {
         let engine = self.engine();
         engine.check_open()?;
-        let group = &self.membership()?.group;
+        let group = &self.membership_ref()?.group;
         let committed = |partition: &TopicPartition| {
             let topic = engine.topic(partition.topic()).ok()?;
             engine.committed(group, topic.partition(partition.partition()).ok()?.id)

@@ -115,7 +115,9 @@ impl Consumer {
     pub fn assign<P: Into<TopicPartition>>(&mut self, partitions: impl IntoIterator<Item = P>) -> Result<()> {
         self.check_not_in_listener()?;
         if self.subscribed().is_some() {
-            return Err(Error::illegal_state("this consumer subscribes: unsubscribe before assigning partitions (C-1)"));
+            return Err(Error::illegal_state(
+                "this consumer subscribes: unsubscribe before assigning partitions (C-1)",
+            ));
         }
         let engine = self.engine();
         engine.check_open()?;
@@ -572,7 +574,8 @@ impl Drop for Consumer {
 
 impl fmt::Debug for Consumer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let positions = self.assignment.partitions.iter().map(|assigned| (assigned.log.name.to_string(), assigned.position));
+        let positions =
+            self.assignment.partitions.iter().map(|assigned| (assigned.log.name.to_string(), assigned.position));
         f.debug_struct("Consumer").field("positions", &positions.collect::<Vec<_>>()).finish_non_exhaustive()
     }
 }

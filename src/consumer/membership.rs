@@ -1,13 +1,15 @@
 //! A consumer as a member of its group: joining, following the assignment, leaving.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
 use super::handle::Consumer;
 use super::listener::{ListenerResult, RebalanceListener};
 use super::options::ConsumerBuilder;
-use crate::engine::{Committer, Duty, Engine, Group, GroupNumber, JoinRequest, Liveness, MemberId, Subscription, Waiter};
+use crate::engine::{
+    Committer, Duty, Engine, Group, GroupNumber, JoinRequest, Liveness, MemberId, Subscription, Waiter,
+};
 use crate::error::{Error, Result};
 use crate::group::{GroupMembershipOperation, GroupMetadata};
 use crate::types::{LogId, Offset, TopicPartition};
@@ -44,7 +46,10 @@ enum State {
 
 impl fmt::Debug for Membership {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Membership").field("group", &self.group.name).field("state", &self.state).finish_non_exhaustive()
+        f.debug_struct("Membership")
+            .field("group", &self.group.name)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
     }
 }
 
@@ -282,11 +287,12 @@ impl Consumer {
         Ok(())
     }
 
+    pub(super) fn membership_ref(&self) -> Result<&Membership> {
+        self.membership.as_ref().ok_or_else(no_group)
+    }
+
     pub(super) fn membership_mut(&mut self) -> Result<&mut Membership> {
-        self.membership.as_mut().ok_or_else(|| Error::InvalidGroupId {
-            group: String::new(),
-            reason: "this consumer has no group: give its builder a `group` to subscribe or to commit".to_owned(),
-        })
+        self.membership.as_mut().ok_or_else(no_group)
     }
 
     pub(super) fn check_not_in_listener(&self) -> Result<()> {
@@ -297,7 +303,15 @@ impl Consumer {
     }
 
     fn names_of(&self, logs: &[LogId]) -> Vec<TopicPartition> {
+        let logs: HashSet<LogId> = logs.iter().copied().collect();
         let given_up = self.assignment.partitions.iter().filter(|assigned| logs.contains(&assigned.log.id));
         given_up.map(|assigned| assigned.log.name.clone()).collect()
+    }
+}
+
+fn no_group() -> Error {
+    Error::InvalidGroupId {
+        group: String::new(),
+        reason: "this consumer has no group: give its builder a `group` to subscribe or to commit".to_owned(),
     }
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `open` | opening, recovering and closing the files |
 //! | `sequencer` | offsets and the one total order |
-//! | `send` | taking records in: checks, room |
+//! | `send` | taking records and other entries in: checks, room |
 //! | `commit` | group commit: one leader writes for all that wait |
 //! | `progress` | what became of each group |
 //! | `log`, `topic` | a partition as its readers see it, with its tail; topics |
@@ -13,6 +13,7 @@
 //! | `checkpoint` | the tail moves into the store |
 //! | `background` | what happens without anybody waiting for it |
 //! | `check` | looking at everything, and counting it |
+//! | `groups` | consumer groups: what is journaled of them |
 //! | `topics` | creating, changing and deleting topics |
 //! | `waiting` | how a consumer sleeps and wakes |
 //! | `groups` | consumer groups: members, assignment, committed offsets |
@@ -59,7 +60,9 @@ use parking_lot::Mutex;
 
 pub(crate) use background::Background;
 pub(crate) use commit::in_callback;
-pub(crate) use groups::{Committer, Duty, Group, JoinRequest, Liveness, MemberId, PartitionOffset, Start, Subscription};
+pub(crate) use groups::{
+    Committer, Duty, Group, JoinRequest, Liveness, MemberId, PartitionOffset, Start, Subscription,
+};
 pub(crate) use log::PartitionLog;
 pub(crate) use open::OpenHow;
 pub(crate) use sequencer::{GroupNumber, Keys, Sequenced};

@@ -117,7 +117,6 @@ pub(crate) struct StoredGroup {
     pub(crate) offsets: Vec<(LogId, CommittedOffset)>,
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the coordinator of groups will read them"))]
 impl Store {
     /// Reads a group; `None` when the store has nothing of it.
     ///

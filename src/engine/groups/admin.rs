@@ -9,17 +9,18 @@ use crate::codec::{GroupChange, GroupEntry};
 use crate::config::millis;
 use crate::engine::{Engine, PartitionLog, Topic};
 use crate::error::{Error, Result};
-use crate::group::{GroupDescription, GroupListing, GroupName, MemberDescription, OffsetAndMetadata, OffsetChange, PartitionLag, ResetTo};
+use crate::group::{
+    GroupDescription, GroupListing, GroupName, MemberDescription, OffsetAndMetadata, OffsetChange, PartitionLag,
+    ResetTo,
+};
 use crate::types::{LogId, Offset, OffsetSpec, TopicPartition};
 
 impl Engine {
     /// All groups, by name.
     pub(crate) fn list_groups(&self) -> Result<Vec<GroupListing>> {
         self.check_open()?;
-        let mut names: BTreeSet<GroupName> = self.store.group_names()?.into_iter().collect();
-        names.extend(self.groups.loaded.lock().keys().cloned());
         let mut listed = Vec::new();
-        for name in names {
+        for name in self.group_names()? {
             let group = self.group(&name)?;
             let inner = group.inner.lock();
             if inner.exists {
@@ -27,6 +28,13 @@ impl Engine {
             }
         }
         Ok(listed)
+    }
+
+    /// The names of all groups, also of some that do not exist any more.
+    pub(super) fn group_names(&self) -> Result<BTreeSet<GroupName>> {
+        let mut names: BTreeSet<GroupName> = self.store.group_names()?.into_iter().collect();
+        names.extend(self.groups.loaded.lock().keys().cloned());
+        Ok(names)
     }
 
     /// A group that exists.
@@ -86,10 +94,9 @@ impl Engine {
         let check = |inner: &Inner| {
             let subscribed = |topic: &str| inner.coordinator.topics().any(|read| read.name.as_str() == topic);
             match partitions.iter().find(|partition| subscribed(partition.topic())) {
-                Some(partition) => Err(Error::GroupSubscribedToTopic {
-                    group: name.to_owned(),
-                    topic: partition.topic().to_owned(),
-                }),
+                Some(partition) => {
+                    Err(Error::GroupSubscribedToTopic { group: name.to_owned(), topic: partition.topic().to_owned() })
+                }
                 None => Ok(()),
             }
         };
@@ -150,9 +157,9 @@ impl Engine {
                     log.name
                 ))),
             },
-            ResetTo::Timestamp(timestamp) if timestamp < 0 => Err(Error::illegal_argument(format!(
-                "timestamp {timestamp} is negative: give milliseconds since 1970"
-            ))),
+            ResetTo::Timestamp(timestamp) if timestamp < 0 => {
+                Err(Error::illegal_argument(format!("timestamp {timestamp} is negative: give milliseconds since 1970")))
+            }
             ResetTo::Timestamp(timestamp) => time(timestamp),
             ResetTo::ByDuration(age) => time(self.options.clock.now_ms().saturating_sub(millis(age))),
         }

@@ -145,7 +145,8 @@ impl Coordinator {
     ) -> Result<(), InstanceInUse> {
         let away = self.members.get(before).is_some_and(|member| matches!(member.presence, Presence::Away { .. }));
         let Some(old) = (if away { self.members.remove(before) } else { None }) else { return Err(InstanceInUse) };
-        let same = old.request.subscription == request.subscription && old.request.assignor_name() == request.assignor_name();
+        let same =
+            old.request.subscription == request.subscription && old.request.assignor_name() == request.assignor_name();
         // The handle is a new one and reads nothing yet: it is given everything again.
         old.owned.keys().for_each(|log| drop(self.owners.remove(log)));
         for owner in self.target.values_mut().filter(|owner| *owner == before) {
@@ -196,7 +197,9 @@ impl Coordinator {
     /// Removes all members for which `gone` holds. `true` if there was one.
     pub(super) fn remove_if(&mut self, gone: impl Fn(&Member) -> bool, topics: &[Arc<Topic>]) -> bool {
         let ids: Vec<_> = self.members.iter().filter(|(_, member)| gone(member)).map(|(id, _)| id.clone()).collect();
-        ids.iter().for_each(|id| drop(self.remove(id)));
+        for id in &ids {
+            self.remove(id);
+        }
         if !ids.is_empty() {
             self.retarget(topics);
         }
@@ -316,7 +319,9 @@ impl Coordinator {
             MemberSpec::new(id.as_str())
                 .instance_id(member.request.instance_id.as_deref())
                 .topics(subscribed.map(TopicName::to_string))
-                .owned(self.target.iter().filter(|(_, owner)| *owner == id).filter_map(|(log, _)| names.get(log).cloned()))
+                .owned(
+                    self.target.iter().filter(|(_, owner)| *owner == id).filter_map(|(log, _)| names.get(log).cloned()),
+                )
         });
         GroupSpec::new(members, topics)
     }
@@ -349,8 +354,8 @@ mod tests {
     use super::*;
     use crate::assignor::RangeAssignor;
     use crate::config::TopicConfig;
-    use crate::engine::{PartitionLog, Waiter};
     use crate::engine::groups::member::Liveness;
+    use crate::engine::{PartitionLog, Waiter};
     use crate::types::{Offset, TopicId, TopicNumber};
 
     /// A coordinator with the topics that it is told of.
@@ -437,46 +442,71 @@ mod tests {
         vec![topic(FOO, "foo", 6), topic(BAR, "bar", 3)]
     }
 
+    /// The targets of Kafka's test: of two members, and of three.
+    #[derive(Debug)]
+    struct Scripted;
+
+    impl Assignor for Scripted {
+        fn name(&self) -> &'static str {
+            "scripted"
+        }
+
+        fn assign(&self, group: &GroupSpec) -> Result<GroupAssignment> {
+            let (all_foo, all_bar) = (0..group.topics()["foo"], 0..group.topics()["bar"]);
+            let shares: &[(&[u32], &[u32])] = match group.members().len() {
+                1 => &[(&[0, 1, 2, 3, 4, 5], &[0, 1, 2])],
+                2 => &[(&[0, 1, 2], &[0, 1]), (&[3, 4, 5], &[2])],
+                _ => &[(&[0, 1], &[0]), (&[2, 3], &[2]), (&[4, 5], &[1])],
+            };
+            assert!(all_foo.len() == 6 && all_bar.len() == 3);
+            let mut assignment = GroupAssignment::default();
+            for (member, (foo, bar)) in group.members().iter().zip(shares) {
+                assignment.give(member.member_id(), foo.iter().map(|&n| TopicPartition::new("foo", n)));
+                assignment.give(member.member_id(), bar.iter().map(|&n| TopicPartition::new("bar", n)));
+            }
+            Ok(assignment)
+        }
+    }
+
     /// GroupMetadataManagerTest.testReconciliationProcess (C51, G-47).
     #[test]
     fn a_partition_is_given_up_before_somebody_else_gets_it() {
         let mut group = Group::new(foo_and_bar());
         group.coordinator.epoch = 8;
-        for member in ["m1", "m2"] {
-            group.join(member, &["foo", "bar"]);
-        }
+        let join = |group: &mut Group, name| {
+            let request = JoinRequest { assignor: Some(Arc::new(Scripted)), ..request(&["foo", "bar"], None) };
+            group.coordinator.join(id(name), request, &group.topics).unwrap();
+        };
+        join(&mut group, "m1");
+        join(&mut group, "m2");
         group.poll("m1");
         group.poll("m2");
         assert_eq!(group.owned("m1"), [(FOO, 0), (FOO, 1), (FOO, 2), (BAR, 0), (BAR, 1)]);
         assert_eq!(group.owned("m2"), [(FOO, 3), (FOO, 4), (FOO, 5), (BAR, 2)]);
         assert_eq!((group.coordinator.epoch(), group.coordinator.state()), (10, GroupState::Stable));
 
-        group.join("m3", &["foo", "bar"]);
+        join(&mut group, "m3");
         assert_eq!((group.coordinator.epoch(), group.coordinator.state()), (11, GroupState::Reconciling));
-        // m3 waits, without being called.
+        // m3 is at the new epoch with nothing, and is not called.
         assert_eq!(group.poll("m3"), (vec![], vec![]));
         assert_eq!(group.epoch("m3"), 11);
-        // m1 is told to give up two; until it has, it stays at its epoch, and m3 gets nothing.
-        let logs = match group.step("m1") {
-            Step::Revoke(logs) => logs,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(logs.len(), 2);
+        // m1 is told to give up two; until it has, it stays at its epoch, and nobody gets them.
+        let Step::Revoke(logs) = group.step("m1") else { panic!("m1 has too much") };
+        assert_eq!(logs.iter().map(|log| (log.topic.0, log.partition)).collect::<Vec<_>>(), [(FOO, 2), (BAR, 1)]);
         assert_eq!(group.epoch("m1"), 10);
         assert_eq!(group.poll("m3"), (vec![], vec![]));
         group.coordinator.release(&id("m1"), &logs).unwrap();
         assert_eq!((group.epoch("m1"), group.step("m1")), (11, Step::Settled));
-        assert_eq!(group.poll("m3").1.len(), 1);
+        assert_eq!(group.poll("m3"), (vec![], vec![(BAR, 1)]));
         assert_eq!(group.coordinator.state(), GroupState::Reconciling);
-        let (revoked, assigned) = group.poll("m2");
-        assert!(!revoked.is_empty() && !assigned.is_empty());
-        group.poll("m3");
+        assert_eq!(group.poll("m2"), (vec![(FOO, 4), (FOO, 5)], vec![(FOO, 2)]));
+        assert_eq!(group.epoch("m2"), 11);
+        assert_eq!(group.poll("m3"), (vec![], vec![(FOO, 4), (FOO, 5)]));
         assert_eq!(group.coordinator.state(), GroupState::Stable);
-        assert_eq!(group.owned("m3").len(), 3);
         // What was kept is owned since the epoch before, what is new since this one.
-        let since: Vec<_> = group.coordinator.member(&id("m1")).unwrap().owned.values().copied().collect();
-        assert_eq!(since, [10, 10, 10]);
-        assert_eq!(group.owned("m1").len() + group.owned("m2").len() + group.owned("m3").len(), 9);
+        let member = group.coordinator.member(&id("m2")).unwrap();
+        let since = |partition| member.owned[&LogId { topic: TopicNumber(FOO), partition }];
+        assert_eq!((since(2), since(3)), (11, 10));
     }
 
     /// ConsumerGroupTest.testGroupState (G-7).
@@ -521,8 +551,11 @@ mod tests {
         group.join("m2", &["foo"]);
         group.poll("m1");
         group.poll("m2");
-        assert!(group.coordinator.remove_if(|member| member.owned.contains_key(&LogId { topic: TopicNumber(FOO), partition: 0 }), &group.topics));
-        assert_eq!(group.coordinator.next_step(&id("m1")), Err(Fenced));
+        assert!(group.coordinator.remove_if(
+            |member| member.owned.contains_key(&LogId { topic: TopicNumber(FOO), partition: 0 }),
+            &group.topics
+        ));
+        assert!(matches!(group.coordinator.next_step(&id("m1")), Err(Fenced)));
         assert_eq!(group.coordinator.release(&id("m1"), &[]), Err(Fenced));
         group.poll("m2");
         assert_eq!(group.owned("m2").len(), 6);
@@ -551,7 +584,7 @@ mod tests {
     struct Generous;
 
     impl Assignor for Generous {
-        fn name(&self) -> &str {
+        fn name(&self) -> &'static str {
             "generous"
         }
 

@@ -40,7 +40,10 @@ impl fmt::Display for MemberId {
 pub(crate) enum Subscription {
     Topics(BTreeSet<TopicName>),
     /// A regular expression that has to match the whole name (C-3).
-    Pattern { text: String, regex: Regex },
+    Pattern {
+        text: String,
+        regex: Regex,
+    },
 }
 
 impl Subscription {
@@ -52,9 +55,7 @@ impl Subscription {
         // Alone first: `a)|(b` is none, but would become one.
         match Regex::new(text).and_then(|_| Regex::new(&format!("^(?:{text})$"))) {
             Ok(regex) => Ok(Self::Pattern { text: text.to_owned(), regex }),
-            Err(error) => {
-                Err(Error::InvalidRegularExpression { pattern: text.to_owned(), reason: error.to_string() })
-            }
+            Err(error) => Err(Error::InvalidRegularExpression { pattern: text.to_owned(), reason: error.to_string() }),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Joining a group, moving to its target, leaving it; and what happens to a member that does not poll.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -218,6 +219,7 @@ impl Group {
 impl Inner {
     /// The partitions of these ids.
     fn logs(&self, wanted: &[LogId]) -> Vec<Arc<PartitionLog>> {
+        let wanted: HashSet<LogId> = wanted.iter().copied().collect();
         let logs = self.coordinator.topics().flat_map(|topic| &topic.partitions);
         logs.filter(|log| wanted.contains(&log.id)).cloned().collect()
     }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use super::{Group, Inner, MemberId};
 use crate::codec::{GroupChange, GroupEntry, group_entry_len};
 use crate::config::millis;
-use crate::engine::sequencer::{GroupNumber, OutcomeCallback};
 use crate::engine::Engine;
+use crate::engine::sequencer::{GroupNumber, OutcomeCallback};
 use crate::error::{Error, Result};
 use crate::group::{CommittedOffset, OffsetAndMetadata};
 use crate::types::{LogId, TopicPartition};
@@ -93,7 +93,7 @@ impl Engine {
         }
         self.groups.expired_at_ms.store(now_ms, Ordering::SeqCst);
         let oldest_kept = now_ms.saturating_sub(millis(retention));
-        for name in self.store.group_names()? {
+        for name in self.group_names()? {
             self.expire_offsets_of(&*self.group(&name)?, oldest_kept)?;
         }
         Ok(())
@@ -103,9 +103,10 @@ impl Engine {
         let inner = group.inner.lock();
         let subscribed = |log: &LogId| inner.coordinator.topics().any(|topic| topic.number == log.topic);
         let emptied_ms = inner.emptied_ms.unwrap_or(i64::MIN);
-        let expired = inner.offsets.iter().filter(|(log, committed)| {
-            !subscribed(log) && committed.committed_ms.max(emptied_ms) <= oldest_kept_ms
-        });
+        let expired = inner
+            .offsets
+            .iter()
+            .filter(|(log, committed)| !subscribed(log) && committed.committed_ms.max(emptied_ms) <= oldest_kept_ms);
         let logs: Vec<_> = expired.map(|(log, _)| *log).collect();
         let is_over = !inner.coordinator.has_members() && logs.len() == inner.offsets.len();
         let changes = if is_over && emptied_ms <= oldest_kept_ms {
@@ -130,18 +131,10 @@ fn entry(group: &Group, (partition, log, offset): &PartitionOffset, now_ms: i64)
     }
     let committed =
         CommittedOffset { offset: offset.offset, metadata: offset.metadata.as_str().into(), committed_ms: now_ms };
-    Ok(GroupEntry {
-        group: group.name.clone(),
-        change: GroupChange::Offset { log: *log, committed: Some(committed) },
-    })
+    Ok(GroupEntry { group: group.name.clone(), change: GroupChange::Offset { log: *log, committed: Some(committed) } })
 }
 
-fn check_committer(
-    group: &Group,
-    inner: &Inner,
-    committer: Committer<'_>,
-    offsets: &[PartitionOffset],
-) -> Result<()> {
+fn check_committer(group: &Group, inner: &Inner, committer: Committer<'_>, offsets: &[PartitionOffset]) -> Result<()> {
     let failed = |reason: String| Err(Error::CommitFailed { group: group.name.as_str().to_owned(), reason });
     match committer {
         Committer::Outsider if inner.coordinator.has_members() => {
@@ -153,7 +146,8 @@ fn check_committer(
              member's; poll to join again"
         )),
         Committer::Member(id) => {
-            let taken = offsets.iter().find(|(_, log, _)| inner.coordinator.owner(*log).is_some_and(|owner| owner != id));
+            let taken =
+                offsets.iter().find(|(_, log, _)| inner.coordinator.owner(*log).is_some_and(|owner| owner != id));
             match taken {
                 Some((partition, ..)) => failed(format!("partition {partition} is another member's by now")),
                 None => Ok(()),

@@ -159,7 +159,7 @@ fn automatic_commits_happen_on_close_also_after_a_wakeup() {
         broker.produce_n("t", 0, 1000);
         broker.produce_n("t", 1, 1000);
         let mut consumer = of_group(&broker).auto_commit(Duration::from_secs(5)).subscribe(["t"]).unwrap();
-        consumer.poll(Duration::ZERO).unwrap();
+        poll_now(&mut consumer);
         consumer.seek(&tp("t", 0), 300).unwrap();
         consumer.seek(&tp("t", 1), 500).unwrap();
         if wakes {
@@ -300,7 +300,7 @@ fn a_reset_goes_where_the_tool_goes() {
     let shift = broker.reset_group_offsets("new", [&partition], ResetTo::ShiftBy(1)).unwrap_err();
     assert!(matches!(shift, Error::IllegalArgument { .. }), "{shift}");
     let mut member = of_group(&broker).subscribe(["t"]).unwrap();
-    member.poll(Duration::ZERO).unwrap();
+    poll_now(&mut member);
     let before = committed(&member, &partition);
     let refused = broker.reset_group_offsets("g", [&partition], ResetTo::Latest).unwrap_err();
     assert!(matches!(refused, Error::GroupNotEmpty { members: 1, .. }), "{refused}");
@@ -357,7 +357,7 @@ fn while_a_group_has_members_only_they_commit() {
     let mut outsider = of_group(&broker).assign([("t", 0)]).unwrap();
     outsider.commit_offsets([(tp("t", 0), 1)]).unwrap();
     let mut member = of_group(&broker).group_instance_id("i").subscribe(["t"]).unwrap();
-    member.poll(Duration::ZERO).unwrap();
+    poll_now(&mut member);
     assert!(matches!(outsider.commit_offsets([(tp("t", 0), 2)]), Err(Error::UnknownMemberId { .. })));
     member.commit_offsets([(tp("t", 0), 3)]).unwrap();
     broker.remove_group_members("g", ["i"]).unwrap();
