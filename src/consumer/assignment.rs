@@ -43,7 +43,11 @@ impl Assignment {
 
     /// Replaces everything. What stays keeps its position, and whether it is paused (C-4).
     pub(super) fn replace(&mut self, logs: Vec<Arc<PartitionLog>>) {
-        let places: HashMap<LogId, usize> = logs.iter().enumerate().map(|(place, log)| (log.id, place)).collect();
+        let mut places = HashMap::new();
+        for log in &logs {
+            let next = places.len();
+            places.entry(log.id).or_insert(next);
+        }
         self.retain(|assigned| places.contains_key(&assigned.log.id));
         self.add(logs);
         self.partitions.sort_by_key(|assigned| places.get(&assigned.log.id).copied());
