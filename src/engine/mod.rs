@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `open` | opening, recovering and closing the files |
 //! | `sequencer` | offsets and the one total order |
-//! | `send` | taking records in: checks, room |
+//! | `send` | taking records and other entries in: checks, room |
 //! | `commit` | group commit: one leader writes for all that wait |
 //! | `progress` | what became of each group |
 //! | `log`, `topic` | a partition as its readers see it, with its tail; topics |
@@ -13,6 +13,7 @@
 //! | `checkpoint` | the tail moves into the store |
 //! | `background` | what happens without anybody waiting for it |
 //! | `check` | looking at everything, and counting it |
+//! | `groups` | consumer groups: what is journaled of them |
 //! | `topics` | creating, changing and deleting topics |
 //! | `waiting` | how a consumer sleeps and wakes |
 //! | `health` | whether the broker may go on writing |
@@ -35,6 +36,7 @@ mod cache;
 mod check;
 mod checkpoint;
 mod commit;
+mod groups;
 mod health;
 mod log;
 mod open;
