@@ -1,5 +1,7 @@
 //! The words of consumer groups: names, committed offsets, and what outlives a group's members.
 
+mod describe;
+
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,6 +10,11 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::types::{Offset, TopicNumber};
+
+pub use describe::{
+    GroupDescription, GroupListing, GroupMembershipOperation, GroupMetadata, GroupState, MemberDescription,
+    OffsetChange, PartitionLag, ResetTo,
+};
 
 /// The longest group id, in bytes.
 const MAX_GROUP_ID: usize = 255;
@@ -135,6 +142,12 @@ impl From<u64> for OffsetAndMetadata {
     }
 }
 
+impl From<&CommittedOffset> for OffsetAndMetadata {
+    fn from(committed: &CommittedOffset) -> Self {
+        Self { offset: committed.offset, metadata: committed.metadata.as_ref().to_owned() }
+    }
+}
+
 impl fmt::Display for OffsetAndMetadata {
     /// The offset, and behind it the metadata if there is any.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -156,7 +169,7 @@ pub(crate) struct CommittedOffset {
 
 /// What is kept of a group beside its committed offsets.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct GroupState {
+pub(crate) struct KeptState {
     /// Counted up whenever its members or what they read change.
     pub(crate) epoch: u64,
     /// When its last member left, in milliseconds since the epoch; `None` while it has members, and when it never had any.

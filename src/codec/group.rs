@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use super::batch::decode_offset;
 use super::{DecodeError, Reader, Writer, varint};
-use crate::group::{CommittedOffset, GroupName, GroupState};
+use crate::group::{CommittedOffset, GroupName, KeptState};
 use crate::types::{LogId, TopicNumber};
 
 const COMMIT: u8 = 2;
@@ -52,7 +52,7 @@ pub(crate) enum GroupChange {
     /// An offset is committed for a partition; `None`: there is none any more.
     Offset { log: LogId, committed: Option<CommittedOffset> },
     /// The group is in another state.
-    State(GroupState),
+    State(KeptState),
     /// The group is deleted, with its offsets and its state.
     Delete,
 }
@@ -110,7 +110,7 @@ fn decode_known(kind: u8, reader: &mut Reader<'_>) -> Result<GroupEntry, DecodeE
     let change = match kind {
         COMMIT => GroupChange::Offset { log: decode_log(reader)?, committed: Some(CommittedOffset::decode(reader)?) },
         TAKE_BACK => GroupChange::Offset { log: decode_log(reader)?, committed: None },
-        STATE => GroupChange::State(GroupState::decode(reader)?),
+        STATE => GroupChange::State(KeptState::decode(reader)?),
         _ => GroupChange::Delete,
     };
     Ok(GroupEntry { group, change })
@@ -141,7 +141,7 @@ impl CommittedOffset {
     }
 }
 
-impl GroupState {
+impl KeptState {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         out.put_u64(self.epoch);
         match self.emptied_ms {
@@ -187,7 +187,7 @@ pub(crate) struct ChangedGroup {
     /// It was deleted, before everything else that is said here.
     pub(crate) deleted: bool,
     /// `None`: as it was.
-    pub(crate) state: Option<GroupState>,
+    pub(crate) state: Option<KeptState>,
     /// `None`: the partition has no committed offset any more.
     pub(crate) offsets: BTreeMap<LogId, Option<CommittedOffset>>,
 }
@@ -253,9 +253,9 @@ mod tests {
         })
     }
 
-    fn state() -> impl Strategy<Value = GroupState> {
+    fn state() -> impl Strategy<Value = KeptState> {
         let topics = proptest::collection::btree_map(any::<u32>().prop_map(TopicNumber), any::<u32>(), 0..150);
-        (any::<u64>(), any::<Option<i64>>(), topics).prop_map(|(epoch, emptied_ms, topics)| GroupState {
+        (any::<u64>(), any::<Option<i64>>(), topics).prop_map(|(epoch, emptied_ms, topics)| KeptState {
             epoch,
             emptied_ms,
             topics,
@@ -278,7 +278,7 @@ mod tests {
     }
 
     /// What is left of each group after these entries, one by one.
-    type Groups = BTreeMap<GroupName, (Option<GroupState>, BTreeMap<LogId, CommittedOffset>)>;
+    type Groups = BTreeMap<GroupName, (Option<KeptState>, BTreeMap<LogId, CommittedOffset>)>;
 
     fn apply_one(groups: &mut Groups, entry: &GroupEntry) {
         let (state, offsets) = groups.entry(entry.group.clone()).or_default();

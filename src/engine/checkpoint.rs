@@ -204,12 +204,12 @@ fn set_session(update: &mut Update<'_>, session: Option<Session>) -> Result<()> 
 mod tests {
     use super::*;
     use crate::codec::{GroupChange, GroupEntry};
-    use crate::group::{GroupName, GroupState};
+    use crate::group::{GroupName, KeptState};
 
     #[test]
     fn what_is_put_back_lies_before_what_came_meanwhile() {
         let entry = |group, change| GroupEntry { group: GroupName::new(group).unwrap(), change };
-        let epoch = |epoch| GroupChange::State(GroupState { epoch, ..GroupState::default() });
+        let epoch = |epoch| GroupChange::State(KeptState { epoch, ..KeptState::default() });
         let unapplied = |entries: &[GroupEntry], bytes| {
             let groups = entries.iter().cloned().collect();
             Unapplied { groups, bytes, since: Some(Instant::now()), ..Unapplied::default() }

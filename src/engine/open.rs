@@ -18,7 +18,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -27,6 +27,7 @@ use super::background::Bell;
 use super::cache::ChunkCache;
 use super::checkpoint::Unapplied;
 use super::commit::{Durable, LargeGroups, Writer};
+use super::groups::Groups;
 use super::health::Health;
 use super::progress::Progress;
 use super::sequencer::Sequencer;
@@ -117,6 +118,8 @@ impl Engine {
             probed_at: Mutex::new(None),
             synced_at: Mutex::new(Instant::now()),
             bell: Bell::new(),
+            groups: Groups::default(),
+            topics_version: AtomicU64::new(0),
             watchers: Mutex::new(Vec::new()),
             closed: AtomicBool::new(false),
             process: std::process::id(),

@@ -158,7 +158,7 @@ impl Engine {
 
     /// Commits what is open and moves it into the store, so that it takes no memory; fails when that is not enough by
     /// the deadline (P-10).
-    fn make_room(&self, bytes: usize, deadline: Instant) -> Result<()> {
+    pub(super) fn make_room(&self, bytes: usize, deadline: Instant) -> Result<()> {
         if in_callback() || Instant::now() >= deadline {
             return Err(Error::BufferExhausted { buffer_memory: self.options.buffer_memory });
         }
@@ -166,14 +166,14 @@ impl Engine {
         if self.has_room(bytes) { Ok(()) } else { self.checkpoint_until(deadline) }
     }
 
-    fn block_deadline(&self) -> Instant {
+    pub(super) fn block_deadline(&self) -> Instant {
         let now = Instant::now();
         // A deadline beyond what the clock can say is as good as none.
         now.checked_add(self.options.max_block).unwrap_or(now + Duration::from_secs(u32::MAX.into()))
     }
 
     /// On a full disk, finds out whether there is room again; nothing is queued while there is none.
-    fn probe_full_disk(&self) -> Result<()> {
+    pub(super) fn probe_full_disk(&self) -> Result<()> {
         if !self.storage_full.load(Ordering::SeqCst) {
             return Ok(());
         }

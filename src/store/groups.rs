@@ -12,7 +12,7 @@ use super::trouble::FromRedb;
 use super::update::Update;
 use crate::codec::{ChangedGroup, DecodeError, GroupChanges, Reader, Writer, decode_group_name};
 use crate::error::{Error, Result};
-use crate::group::{CommittedOffset, GroupName, GroupState};
+use crate::group::{CommittedOffset, GroupName, KeptState};
 use crate::types::{LogId, TopicNumber};
 
 /// Keyed by the bytes of the group's name. A key of any bytes can be compared, so a damaged one is an error and no panic.
@@ -50,7 +50,7 @@ pub(super) struct GroupRow {
     pub(super) group: GroupName,
     /// How many committed offsets it has. One that is missing is noticed by this.
     pub(super) offsets: u64,
-    pub(super) state: GroupState,
+    pub(super) state: KeptState,
 }
 
 impl Row for GroupRow {
@@ -72,7 +72,7 @@ impl Row for GroupRow {
 
     fn decode_fields(key: &Vec<u8>, reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let group = decode_group_name(key)?;
-        Ok(Self { group, offsets: reader.u64()?, state: GroupState::decode(reader)? })
+        Ok(Self { group, offsets: reader.u64()?, state: KeptState::decode(reader)? })
     }
 }
 
@@ -112,12 +112,11 @@ impl Row for OffsetRow {
 /// What the store has of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StoredGroup {
-    pub(crate) state: GroupState,
+    pub(crate) state: KeptState,
     /// By number of topic and partition.
     pub(crate) offsets: Vec<(LogId, CommittedOffset)>,
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the coordinator of groups will read them"))]
 impl Store {
     /// Reads a group; `None` when the store has nothing of it.
     ///
@@ -167,7 +166,7 @@ impl Update<'_> {
     }
 
     fn change_group(&mut self, group: &GroupName, changed: &ChangedGroup) -> Result<()> {
-        let none = GroupRow { group: group.clone(), offsets: 0, state: GroupState::default() };
+        let none = GroupRow { group: group.clone(), offsets: 0, state: KeptState::default() };
         let mut row = if changed.deleted {
             let (first, last) = offsets_of(group);
             self.tables.offsets.retain_in::<&[u8], _>(first.as_slice()..=last.as_slice(), |_, _| false).redb()?;
@@ -207,7 +206,7 @@ impl Update<'_> {
     /// Stores a group's row, or removes it when there is nothing to say.
     fn put_group(&mut self, row: &GroupRow) -> Result<()> {
         let key = row.group.as_str().as_bytes().to_vec();
-        if row.offsets == 0 && row.state == GroupState::default() {
+        if row.offsets == 0 && row.state == KeptState::default() {
             return self.tables.groups.remove(key.as_slice()).redb().map(drop);
         }
         self.tables.groups.insert(key.as_slice(), encode_row(&key, row).as_slice()).redb().map(drop)

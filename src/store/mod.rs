@@ -52,7 +52,6 @@ mod update;
 #[cfg(test)]
 mod tests;
 
-#[cfg_attr(not(test), expect(unused_imports, reason = "the coordinator of groups will read them"))]
 pub(crate) use groups::StoredGroup;
 pub(crate) use open::{Store, StoreOptions};
 pub(crate) use read::Catalogue;

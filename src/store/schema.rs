@@ -474,7 +474,7 @@ impl Row for SegmentRow {
 mod tests {
     use super::super::groups::{GroupRow, OffsetRow};
     use super::*;
-    use crate::group::{CommittedOffset, GroupName, GroupState};
+    use crate::group::{CommittedOffset, GroupName, KeptState};
     use proptest::prelude::*;
 
     fn round_trip<R: Row + PartialEq + std::fmt::Debug>(key: R::Key, row: R) {
@@ -520,7 +520,7 @@ mod tests {
         round_trip((4, 1, 5), chunk);
         round_trip((4, 1, 5), SegmentRow::of(&chunk));
         let group = GroupName::new("g").unwrap();
-        let state = GroupState { epoch: 3, emptied_ms: Some(-1), topics: [(TopicNumber(4), 12)].into() };
+        let state = KeptState { epoch: 3, emptied_ms: Some(-1), topics: [(TopicNumber(4), 12)].into() };
         round_trip(b"g".to_vec(), GroupRow { group: group.clone(), offsets: 2, state });
         let committed = CommittedOffset { offset: Offset::MAX, metadata: "m".into(), committed_ms: 1 };
         let log = LogId { topic: TopicNumber(4), partition: 1 };

@@ -20,7 +20,7 @@ use crate::codec::{
 use crate::disk::sim_disk::{Fault, Op, Repeat, SimDisk};
 use crate::disk::{Disk, OpenMode, OsDisk};
 use crate::error::{Error, Result};
-use crate::group::{CommittedOffset, GroupName, GroupState};
+use crate::group::{CommittedOffset, GroupName, KeptState};
 use crate::types::{LogId, Offset, OffsetAndTimestamp, StoreId, TimestampType, TopicId, TopicName, TopicNumber};
 
 const PATH: &str = "/d/app.brooklet";
@@ -129,8 +129,8 @@ fn take_back(group: &str, log: LogId) -> GroupEntry {
     GroupEntry { group: name(group), change: GroupChange::Offset { log, committed: None } }
 }
 
-fn state(epoch: u64) -> GroupState {
-    GroupState { epoch, emptied_ms: Some(7), topics: [(TopicNumber(0), 4)].into() }
+fn state(epoch: u64) -> KeptState {
+    KeptState { epoch, emptied_ms: Some(7), topics: [(TopicNumber(0), 4)].into() }
 }
 
 fn set_state(group: &str, epoch: u64) -> GroupEntry {
@@ -232,11 +232,9 @@ fn forge(store: &Store, work: impl FnOnce(&redb::WriteTransaction) -> Result<()>
     transaction.commit().unwrap();
 }
 
-type Forgery = fn(&redb::WriteTransaction) -> Result<()>;
-
 #[test]
 fn a_check_finds_what_is_wrong_with_groups() {
-    let damages: [(&str, Forgery); 4] = [
+    let damages: [(&str, fn(&redb::WriteTransaction) -> Result<()>); 4] = [
         ("1 of 2 committed offsets are there", |transaction| {
             transaction.open_table(OFFSETS).redb()?.pop_first().redb().map(drop)
         }),

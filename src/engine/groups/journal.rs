@@ -7,24 +7,8 @@ use crate::engine::Engine;
 use crate::engine::sequencer::{GroupNumber, OutcomeCallback};
 use crate::error::{Error, Result};
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the coordinator of groups will call them"))]
 impl Engine {
-    /// Puts entries, at least one, into the open group, all into the same. Waits for room, at most `max_block`. The callback is
-    /// called unless this fails.
-    pub(crate) fn push_group_entries(
-        &self,
-        entries: &[GroupEntry],
-        mut callback: Option<OutcomeCallback>,
-    ) -> Result<GroupNumber> {
-        check_not_empty(entries)?;
-        self.queue(
-            |sequencer, _| Ok(((), sequencer.cost_of_group_entries(entries))),
-            |sequencer, ()| Ok(sequencer.push_group_entries(entries, callback.take())),
-        )
-    }
-
-    /// Like [`push_group_entries`](Engine::push_group_entries), for who must not wait: it takes no lock that is held across I/O.
-    /// `None` when there is no room now, or the disk is full; the callback is taken only when the entries are.
+    /// Puts entries, at least one, into the open group, all into the same. Takes no lock that is held across I/O. `None` when there is no room now, or the disk is full; the callback is taken only when the entries are.
     pub(crate) fn try_push_group_entries(
         &self,
         entries: &[GroupEntry],
