@@ -113,3 +113,6 @@ pub fn assignor_named(name: &str) -> Option<Arc<dyn Assignor>> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;
