@@ -97,28 +97,33 @@ impl Engine {
 
     /// Commits a group of the leader's by a checkpoint that takes it too, and makes it visible. Everything acknowledged before
     /// goes into the store in the same update, and `end` is the journal's end, so the one order is kept. `false`: nothing
-    /// was done, as somebody else is changing the store, or the disk is full.
+    /// was done and `group` is as it was, as somebody else is changing the store, or the disk is full.
     ///
     /// The leader must not wait for `changing_store`: who holds it may be waiting for the lead.
-    pub(crate) fn checkpoint_with(&self, group: &[LoggedBatch], end: Option<Mark>, bytes: usize) -> Result<bool> {
+    pub(crate) fn checkpoint_with(
+        &self,
+        group: &mut Vec<LoggedBatch>,
+        end: Option<Mark>,
+        bytes: usize,
+    ) -> Result<bool> {
         let Some(_turn) = self.changing_store.try_lock() else { return Ok(false) };
         self.health.check()?;
         let mut taken = self.unapplied.lock().take();
         let earlier = taken.batches.len();
-        taken.batches.extend_from_slice(group);
+        taken.batches.append(group);
         let by_partition = sorted_by_partition(&taken.batches);
         let session = end.map(Session::Open);
         let applied = self.update_store(Purpose::Grow, |update| apply(update, &by_partition, session));
         drop(by_partition);
         if let Err(error) = applied {
-            taken.batches.truncate(earlier);
+            group.extend(taken.batches.drain(earlier..));
             self.unapplied.lock().put_back(taken);
             return if matches!(error, Error::StorageFull { .. }) { Ok(false) } else { Err(error) };
         }
         taken.end = end;
         taken.bytes += bytes;
+        taken.batches.iter().skip(earlier).for_each(|(log, batch)| log.publish_stored(batch));
         self.forget(taken);
-        group.iter().for_each(|(log, batch)| log.publish_stored(batch));
         Ok(true)
     }
 
@@ -145,6 +150,7 @@ impl Engine {
             self.durable.raise(end.sequence);
             *self.recycled.lock() = Some(end);
         }
+        self.sequencer.lock().reuse(applied.batches.into_iter());
         self.buffered.fetch_sub(applied.bytes, Ordering::SeqCst);
     }
 

@@ -111,13 +111,20 @@ impl Engine {
         self.commit_open_group(LargeGroups::ToJournal)
     }
 
+    /// Waits for the group that is under way, if there is one, at most until `deadline`. What becomes of it is not the
+    /// caller's business.
+    pub(crate) fn wait_for_group_under_way(&self, deadline: Instant) {
+        let before = self.sequencer.lock().group().number.before();
+        let _ = before.map(|group| self.commit_through(group, Some(deadline), LargeGroups::ToStore));
+    }
+
     /// Commits everything sent so far.
     pub(crate) fn commit_open_group(&self, large: LargeGroups) -> Result<()> {
         let group = {
             let sequencer = self.sequencer.lock();
             let open = sequencer.group();
             // An empty group is never committed, but the one before it may be under way.
-            if open.is_empty() { open.number.0.checked_sub(1).map(GroupNumber) } else { Some(open.number) }
+            if open.is_empty() { open.number.before() } else { Some(open.number) }
         };
         match group {
             None => Ok(()),
@@ -156,9 +163,8 @@ impl Engine {
     fn commit(&self, writer: &mut Writer, group: &Group, large: LargeGroups) -> Result<(), AppendError> {
         if large == LargeGroups::ToStore && group.bytes >= self.options.large_group() {
             let end = writer.journal.as_ref().map(Journal::end);
-            let committed = self.checkpoint_with(&writer.batches, end, group.bytes);
+            let committed = self.checkpoint_with(&mut writer.batches, end, group.bytes);
             if committed.map_err(AppendError::Unknown)? {
-                writer.batches.clear();
                 return Ok(());
             }
         }
