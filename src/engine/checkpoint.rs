@@ -1,8 +1,9 @@
 //! The checkpoint: what only the journal has moves into the store, in one store update that also stores how far it came.
 //!
 //! 1. Take the unapplied batches and the mark behind them: a whole number of frames.
-//! 2. Write them as chunks, with the mark, in one store update. **Its commit is the commit point.**
-//! 3. Only then: forget the tail's batches, and let the journal use the frames' space again.
+//! 2. If the journal's file has grown since it was synced, sync it: the mark must lie within the file, also after a crash.
+//! 3. Write them as chunks, with the mark, in one store update. **Its commit is the commit point.**
+//! 4. Only then: forget the tail's batches, and let the journal use the frames' space again.
 //!
 //! A crash before the commit point replays the frames; a crash after it finds the mark behind them.
 //!
@@ -85,7 +86,9 @@ impl Engine {
         let _guard = self.health.guard("a checkpoint");
         let by_partition = sorted_by_partition(&taken.batches);
         let session = taken.end.map(Session::Open);
-        let applied = self.update_store(Purpose::Grow, |update| apply(update, &by_partition, session));
+        let applied = self
+            .sync_journal_length()
+            .and_then(|()| self.update_store(Purpose::Grow, |update| apply(update, &by_partition, session)));
         drop(by_partition);
         match applied {
             Ok(()) => self.forget(taken),
@@ -113,7 +116,9 @@ impl Engine {
         taken.batches.append(group);
         let by_partition = sorted_by_partition(&taken.batches);
         let session = end.map(Session::Open);
-        let applied = self.update_store(Purpose::Grow, |update| apply(update, &by_partition, session));
+        let applied = self
+            .sync_journal_length()
+            .and_then(|()| self.update_store(Purpose::Grow, |update| apply(update, &by_partition, session)));
         drop(by_partition);
         if let Err(error) = applied {
             group.extend(taken.batches.drain(earlier..));

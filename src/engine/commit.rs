@@ -50,6 +50,8 @@ impl Writer {
 pub(crate) struct Durable {
     written: AtomicU64,
     synced: AtomicU64,
+    /// When everything below is synced, so is the length of the file.
+    grown_before: AtomicU64,
     /// Held by whoever syncs outside a group commit, so that others wait for that one sync. Innermost but for I/O; no reader
     /// takes it.
     turn: Mutex<()>,
@@ -58,7 +60,8 @@ pub(crate) struct Durable {
 
 impl Durable {
     pub(crate) fn new(sequence: u64, file: Option<Arc<dyn DiskFile>>) -> Self {
-        Self { written: AtomicU64::new(sequence), synced: AtomicU64::new(sequence), turn: Mutex::new(()), file }
+        let at = || AtomicU64::new(sequence);
+        Self { written: at(), synced: at(), grown_before: at(), turn: Mutex::new(()), file }
     }
 
     /// Everything below this sequence number is on the disk.
@@ -186,6 +189,7 @@ impl Engine {
         }
         journal.append(&mut writer.frame, self.durable.synced())?;
         let end = journal.end().sequence;
+        self.durable.grown_before.store(journal.grown_before(), Ordering::Release);
         self.durable.written.store(end, Ordering::Release);
         if self.options.durability == Durability::Sync {
             journal.sync().map_err(AppendError::Unknown)?;
@@ -218,6 +222,12 @@ impl Engine {
         run_callbacks(group.take_callbacks(), &Err(error.clone()));
         run_callbacks(open.take_callbacks(), &Err(later.clone()));
         self.progress.finish(open.number, vec![(group.number, error), (open.number, later)]);
+    }
+
+    /// Makes the length of the journal's file durable, before the store says that a mark lies in it.
+    pub(crate) fn sync_journal_length(&self) -> Result<()> {
+        let durable = &self.durable;
+        if durable.synced() < durable.grown_before.load(Ordering::Acquire) { self.sync_journal() } else { Ok(()) }
     }
 
     /// Makes everything acknowledged so far durable.

@@ -41,6 +41,8 @@ pub(crate) struct Journal {
     ring: Ring,
     /// Bytes of the ring that the file has. The rest of the ring is behind the end of the file.
     allocated: u64,
+    /// A sync after the frame before this sequence makes the file's length durable.
+    grown_before: u64,
     /// Where the next frame goes.
     end: Mark,
     /// Position of the first byte that must not be overwritten.
@@ -70,8 +72,16 @@ impl Journal {
         let file = disk.open(new_path, OpenMode::Replace).map_err(failed)?;
         let ring = header.ring;
         let process = process::id();
-        let mut journal =
-            Self { file, path: path.to_owned(), ring, allocated: 0, end: mark, start: mark.position, process };
+        let mut journal = Self {
+            file,
+            path: path.to_owned(),
+            ring,
+            allocated: 0,
+            grown_before: mark.sequence,
+            end: mark,
+            start: mark.position,
+            process,
+        };
         journal.file.write_at(0, &header.encode()).map_err(failed)?;
         // What lies before the mark counts as written: a journal is never shorter than its store's mark says.
         journal.extend(mark.position.max(FIRST_ALLOCATION).min(ring.capacity())).map_err(failed)?;
@@ -105,6 +115,12 @@ impl Journal {
     /// Where the next frame goes.
     pub(crate) fn end(&self) -> Mark {
         self.end
+    }
+
+    /// Once everything before this sequence is synced, so is the file's length. A mark behind it must not be stored earlier:
+    /// recovery refuses a journal that is shorter than the store's mark says.
+    pub(crate) fn grown_before(&self) -> u64 {
+        self.grown_before
     }
 
     /// The bytes that a frame with a payload of `payload_len` bytes takes.
@@ -153,6 +169,7 @@ impl Journal {
             return Ok(());
         }
         let target = needed.max(self.allocated + GROWTH).min(self.ring.capacity());
+        self.grown_before = self.end.sequence.saturating_add(1);
         self.extend(target).map_err(|error| Error::io("extend", &self.path, error))
     }
 
@@ -214,6 +231,7 @@ mod tests {
             path: path().to_owned(),
             ring,
             allocated,
+            grown_before: mark.sequence,
             end: mark,
             start: mark.position,
             process: process::id(),
