@@ -220,6 +220,7 @@ impl Default for Builder {
             max_block: Duration::from_secs(60),
             linger: Duration::from_millis(5),
             auto_create_topics: None,
+            offsets_retention: None,
             clock: Arc::new(SystemClock),
         };
         Self { options, how: OpenHow::default(), background: true, disk: Arc::new(OsDisk) }
@@ -283,6 +284,14 @@ impl Builder {
     /// `auto.create.topics.enable`).
     pub fn auto_create_topics(mut self, partitions: u32) -> Self {
         self.options.auto_create_topics = Some(partitions);
+        self
+    }
+
+    /// For how long to keep what a group without members committed (`offsets.retention.minutes`), and what a group committed of
+    /// topics that none of its members reads; default `None`: for ever. Kafka's default is 7 days, but an application may be
+    /// closed for longer than that and has to find its place all the same. Looked at every ten minutes.
+    pub fn offsets_retention(mut self, retention: Option<Duration>) -> Self {
+        self.options.offsets_retention = retention;
         self
     }
 

@@ -245,7 +245,8 @@ fn unknown_key() -> String {
     format!("there is no such key; the keys are {}", KEYS.join(", "))
 }
 
-fn millis(duration: Duration) -> i64 {
+/// As milliseconds; what is too long for them is the longest.
+pub(crate) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 

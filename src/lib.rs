@@ -85,7 +85,9 @@ mod inspect;
 mod record;
 mod types;
 
+mod assignor;
 mod codec;
+mod group;
 mod partitioner;
 
 #[doc(hidden)]
@@ -108,14 +110,22 @@ pub mod docs;
 pub mod fuzzing;
 
 pub use admin::{NewTopic, PartitionDescription, TopicDescription};
+pub use assignor::{
+    Assignor, GroupAssignment, GroupSpec, MemberSpec, RangeAssignor, RoundRobinAssignor, StickyAssignor,
+    UniformAssignor, assignor_named,
+};
 pub use broker::{Broker, Builder};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::{ConfigEntry, ConfigSource, Durability, MAX_MESSAGE_BYTES_LIMIT, TopicConfig};
 pub use consumer::{
-    Consumer, ConsumerBuilder, ConsumerRecord, ConsumerRecords, Header, Headers, OffsetReset, OwnedRecord, RecordIter,
-    RecordReceiver, Waker,
+    Consumer, ConsumerBuilder, ConsumerRecord, ConsumerRecords, Header, Headers, ListenerResult, OffsetReset,
+    OwnedRecord, RebalanceListener, RecordIter, RecordReceiver, Waker,
 };
 pub use error::{Error, Result};
+pub use group::{
+    GroupDescription, GroupListing, GroupMembershipOperation, GroupMetadata, GroupName, GroupState, MemberDescription,
+    OffsetAndMetadata, OffsetChange, PartitionLag, ResetTo,
+};
 pub use inspect::{CheckReport, Stats};
 pub use partitioner::{Murmur2Partitioner, Partitioner, partition_for_key};
 pub use producer::{Delivery, Producer, ProducerBuilder};

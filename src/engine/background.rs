@@ -161,7 +161,8 @@ impl Engine {
         if checkpoint_due.is_some_and(|due| due <= now) {
             self.checkpoint()?;
         }
-        Ok(())
+        self.expire_members();
+        self.expire_offsets()
     }
 
     /// When the next thing is due; `None` while there is nothing to do.
@@ -170,7 +171,10 @@ impl Engine {
             return None;
         }
         let checkpoint = self.checkpoint_due(&self.unapplied.lock());
-        [self.group_due(), self.sync_due(), checkpoint].into_iter().flatten().min()
+        [self.group_due(), self.sync_due(), checkpoint, self.next_member_due(), self.next_expiry_due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// When the open group has lingered long enough.

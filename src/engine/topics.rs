@@ -62,6 +62,7 @@ impl Engine {
         match deleted {
             Ok(()) => {
                 topic.partitions.iter().for_each(|log| log.delete());
+                self.forget_offsets_of(&topic);
                 self.storage_full.store(false, Ordering::SeqCst);
                 self.wake_watchers();
                 Ok(())

@@ -1,4 +1,4 @@
-//! The store: topics, chunks of records and the state of every partition, in one redb file. The only room that knows
+//! The store: topics, chunks of records, the state of every partition and what groups committed, in one redb file. The only room that knows
 //! redb.
 //!
 //! ```text
@@ -10,6 +10,9 @@
 //! chunks       topic number, partition, offset   a chunk, at the offset of its last record
 //! index        the same, of its first record     IndexRow: what can be known of the chunk without loading it
 //! segments     the same, of its first chunk      SegmentRow: a run of chunks of up to 16 MiB
+//! groups       name                              GroupRow: count of its offsets, state
+//! offsets      length of the name: u8, name,     OffsetRow: what the group has committed
+//!              topic number, partition
 //!
 //! row, little-endian
 //!  0  u8   version, 1
@@ -28,6 +31,7 @@
 //!    start, and the last one ends just before `end`. Otherwise there are none.
 //! 3. Index and segments say what the chunks say, except that `max_timestamp` is that of whole chunks, also of one that
 //!    the log start cuts in two.
+//! 4. A group with committed offsets has a row that says how many. They are of topics and partitions that exist.
 //!
 //! # Locks
 //!
@@ -38,6 +42,7 @@ mod append;
 mod backend;
 mod ballast;
 mod check;
+mod groups;
 mod open;
 mod read;
 mod schema;
@@ -47,6 +52,7 @@ mod update;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use groups::StoredGroup;
 pub(crate) use open::{Store, StoreOptions};
 pub(crate) use read::Catalogue;
 pub(crate) use schema::{Session, TopicRow};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use redb::{ReadableDatabase, ReadableTable, Table, WriteTransaction};
 
+use super::groups::{GROUPS, OFFSETS};
 use super::open::{Store, begin_write};
 use super::read::{chunks_of, decode_entry, meta};
 use super::schema::{
@@ -154,6 +155,8 @@ pub(super) struct Tables<'t> {
     pub(super) chunks: Table<'t, ChunkKey, &'static [u8]>,
     pub(super) index: Table<'t, ChunkKey, &'static [u8]>,
     pub(super) segments: Table<'t, ChunkKey, &'static [u8]>,
+    pub(super) groups: Table<'t, &'static [u8], &'static [u8]>,
+    pub(super) offsets: Table<'t, &'static [u8], &'static [u8]>,
 }
 
 impl std::fmt::Debug for Update<'_> {
@@ -171,6 +174,8 @@ impl<'t> Update<'t> {
             chunks: transaction.open_table(CHUNKS).redb()?,
             index: transaction.open_table(INDEX).redb()?,
             segments: transaction.open_table(SEGMENTS).redb()?,
+            groups: transaction.open_table(GROUPS).redb()?,
+            offsets: transaction.open_table(OFFSETS).redb()?,
         };
         Ok(Self { tables, writer: ChunkWriter::new(TopicId::new(0)) })
     }
@@ -205,7 +210,7 @@ impl<'t> Update<'t> {
         self.put_meta(&NextTopic(next))
     }
 
-    /// Deletes a topic and everything in it.
+    /// Deletes a topic, everything in it, and what was committed for it.
     pub(crate) fn delete_topic(&mut self, topic: TopicNumber) -> Result<()> {
         let TopicNumber(number) = topic;
         self.tables.topics.remove(number).redb()?;
@@ -214,7 +219,7 @@ impl<'t> Update<'t> {
         for table in [chunks, index, segments] {
             table.retain_in((number, 0, 0)..=(number, u32::MAX, u64::MAX), |_, _| false).redb()?;
         }
-        Ok(())
+        self.delete_offsets_of(topic)
     }
 
     /// Moves a partition's log start; it never goes back. Chunks wholly below it go.
