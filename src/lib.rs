@@ -65,8 +65,8 @@
 //!
 //! # What it is not
 //!
-//! It is not a server, does not replicate, and has no network code. One process opens the file at a time. Consumer groups with
-//! committed offsets, retention, compaction and transactions are not there yet.
+//! It is not a server, does not replicate, and has no network code. One process opens the file at a time. Retention, compaction
+//! and transactions are not there yet.
 //!
 //! # Platforms
 //!

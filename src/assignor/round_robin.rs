@@ -1,14 +1,26 @@
-//! Round robin: one after the other.
+//! One partition after the other, in turns.
 
-use super::{Assignor, GroupAssignment, GroupSpec};
+use super::spec::GroupSpec;
+use super::topic::{Rank, Shares, subscribed_topics};
+use super::{Assignor, GroupAssignment};
 use crate::error::Result;
-use crate::types::TopicPartition;
 
-/// Kafka's `roundrobin`: all partitions in order, dealt around the members; who does not subscribe to the topic is passed over
-/// (G-13).
+/// Kafka's `roundrobin`: deals all partitions of all topics in turns (G-13).
 ///
-/// When members subscribe to different topics it may come out uneven (G-25), and any change moves much:
+/// The turn of a member that does not subscribe to the topic is left out; so with different subscriptions it may come out
+/// uneven. What the members have does not count: when one joins or leaves, most partitions move.
 /// [`UniformAssignor`](super::UniformAssignor) is better at both.
+///
+/// ```
+/// use brooklet::{Assignor, GroupSpec, MemberSpec, RoundRobinAssignor, TopicPartition};
+///
+/// let members = ["a", "b"].map(|id| MemberSpec::new(id).topics(["bills", "orders"]));
+/// let group = GroupSpec::new(members, [("bills", 1), ("orders", 2)]);
+/// let assignment = RoundRobinAssignor.assign(&group)?;
+/// assert_eq!(assignment.of("a"), [TopicPartition::new("bills", 0), TopicPartition::new("orders", 1)]);
+/// assert_eq!(assignment.of("b"), [TopicPartition::new("orders", 0)]);
+/// # Ok::<(), brooklet::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RoundRobinAssignor;
 
@@ -18,21 +30,16 @@ impl Assignor for RoundRobinAssignor {
     }
 
     fn assign(&self, group: &GroupSpec) -> Result<GroupAssignment> {
-        let mut given = vec![Vec::new(); group.members().len()];
-        let subscribers = group.subscribers();
-        let mut next = 0;
-        for (topic, &count) in group.topics() {
-            let Some(members) = subscribers.get(topic.as_str()) else { continue };
-            for partition in 0..count {
-                // The first subscriber whose turn it is or comes; behind the last one it is the first one's again.
-                let turn = members.partition_point(|&member| member < next);
-                let Some(&member) = members.get(turn).or(members.first()) else { continue };
-                if let Some(given) = given.get_mut(member) {
-                    given.push(TopicPartition::new(topic, partition));
-                }
-                next = member + 1;
+        let mut shares = Shares::new(group);
+        let mut turn = Rank(0);
+        for topic in subscribed_topics(group) {
+            let first = topic.subscribers.partition_point(|subscriber| *subscriber < turn);
+            let in_turn = topic.subscribers.iter().cycle().skip(first);
+            for (partition, &rank) in topic.partitions().zip(in_turn) {
+                shares.give(rank, partition);
+                turn = Rank(rank.0 + 1);
             }
         }
-        Ok(group.assignment(given))
+        Ok(shares.into_assignment(group))
     }
 }

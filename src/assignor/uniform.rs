@@ -1,22 +1,43 @@
-//! Uniform: as even as can be, and as few moves as that takes.
+//! Everybody as much as everybody else, with as few moves as that takes (G-14, G-15), in four steps:
 //!
-//! 1. Everybody keeps what it has, if it may.
-//! 2. What nobody has goes to whoever has least.
-//! 3. As long as somebody has two more than another who could have one of them, it moves. Each move makes the loads more even,
-//!    so this comes to an end; and as only what is too much moves, nothing moves in vain.
+//! 1. **Keep.** Everybody has what it had.
+//! 2. **Shed.** When all subscribe to the same topics it is known how much each may have, and who has more gives up the rest: of
+//!    the topic that it has most of, so that the topics are shared evenly too.
+//! 3. **Deal.** What nobody has goes, one partition after the other, to the subscriber that has least; topics with few
+//!    subscribers first, as the others leave more choice.
+//! 4. **Level.** While one has two partitions more than another one that subscribes to the topic of one of them, it gives that
+//!    away. Each such move lessens the sum of the squares of what the members have, so this ends.
 //!
-//! Partitions are taken in the order of their numbers, all topics' partition 0 first, so that members get equal shares of
-//! each topic (G-35).
+//! With equal subscriptions the third step fills everybody up to its share and the fourth finds nothing to do: only what is shed
+//! moves, the least that a balance can do with. With different subscriptions nobody's share is known beforehand, and the fourth
+//! step makes the balance.
 
-use std::cmp::{Ordering, Reverse};
-use std::collections::{BTreeSet, HashMap};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
-use super::{Assignor, GroupAssignment, GroupSpec};
+use super::spec::GroupSpec;
+use super::topic::{Rank, Shares, SubscribedTopic, quotas, subscribed_topics};
+use super::{Assignor, GroupAssignment};
 use crate::error::Result;
 use crate::types::TopicPartition;
 
-/// Kafka's `uniform`, the default of KIP-848: every member has as many partitions as every other, give or take one, and as few
-/// as possible change hands (G-15). When members subscribe to different topics, as even as moving single partitions gets it.
+/// Kafka's `uniform`, the default of KIP-848: every member has as many partitions as every other, give or take one, and no more
+/// of them change hands than that takes (G-15).
+///
+/// When members subscribe to different topics, no single partition could go to another member and make it more even; then more
+/// may move than the least possible.
+///
+/// ```
+/// use brooklet::{Assignor, GroupSpec, MemberSpec, TopicPartition, UniformAssignor};
+///
+/// let orders = |partition| TopicPartition::new("orders", partition);
+/// let a = MemberSpec::new("a").topics(["orders"]).owned([orders(0), orders(1), orders(2)]);
+/// let b = MemberSpec::new("b").topics(["orders"]);
+/// let assignment = UniformAssignor.assign(&GroupSpec::new([a, b], [("orders", 3)]))?;
+/// assert_eq!(assignment.of("a"), [orders(0), orders(1)]);
+/// assert_eq!(assignment.of("b"), [orders(2)]);
+/// # Ok::<(), brooklet::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct UniformAssignor;
 
@@ -26,11 +47,11 @@ impl Assignor for UniformAssignor {
     }
 
     fn assign(&self, group: &GroupSpec) -> Result<GroupAssignment> {
-        Ok(assign(group))
+        Ok(balance(group))
     }
 }
 
-/// Kafka's `sticky` and `cooperative-sticky`: the same assignment as [`UniformAssignor`] (G-14), under the name that users of
+/// Kafka's `sticky` and `cooperative-sticky`: the same assignment as [`UniformAssignor`]'s (G-14), under the name that users of
 /// the older protocol know. What changes hands is always given up first, so there is one flavour of it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StickyAssignor;
@@ -41,211 +62,187 @@ impl Assignor for StickyAssignor {
     }
 
     fn assign(&self, group: &GroupSpec) -> Result<GroupAssignment> {
-        Ok(assign(group))
+        Ok(balance(group))
     }
 }
 
-fn assign(group: &GroupSpec) -> GroupAssignment {
-    let mut shares = Shares::new(group);
-    let unowned = shares.keep(group);
-    unowned.into_iter().for_each(|partition| shares.give_to_least(partition));
-    shares.even_out();
-    group.assignment(shares.into_given())
+fn balance(group: &GroupSpec) -> GroupAssignment {
+    let mut balance = Balance::keep(group);
+    balance.shed();
+    balance.deal();
+    balance.level();
+    balance.into_assignment(group)
 }
 
-/// A partition: by its number first. The topic is its place among the topics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Partition {
-    number: u32,
-    topic: usize,
+/// A topic, by its place among the subscribed ones.
+type TopicIndex = usize;
+
+/// Numbers of partitions by topic. No topic has none.
+type Held = BTreeMap<TopicIndex, Vec<u32>>;
+
+/// What a member has.
+#[derive(Debug, Default)]
+struct Share {
+    /// How many partitions are in `held`.
+    load: usize,
+    held: Held,
 }
 
-/// A member's place among the members.
-type Place = usize;
+impl Share {
+    fn add(&mut self, topic: TopicIndex, partition: u32) {
+        self.load += 1;
+        self.held.entry(topic).or_default().push(partition);
+    }
 
-/// Who says that it has a partition.
-#[derive(Debug, Clone, Copy)]
-struct Claim {
-    generation: u64,
-    /// `None`: two do, in the same generation.
-    by: Option<Place>,
-}
-
-impl Claim {
-    fn meet(&mut self, other: Claim) {
-        match other.generation.cmp(&self.generation) {
-            Ordering::Less => {}
-            Ordering::Equal => self.by = None,
-            Ordering::Greater => *self = other,
+    /// Takes the last partition of the topic that it has most of, among those that are wanted.
+    fn take(&mut self, is_wanted: impl Fn(TopicIndex) -> bool) -> Option<(TopicIndex, u32)> {
+        let wanted = self.held.iter_mut().filter(|(topic, _)| is_wanted(**topic));
+        let (&topic, partitions) = wanted.max_by_key(|(_, partitions)| partitions.len())?;
+        let partition = partitions.pop()?;
+        if partitions.is_empty() {
+            self.held.remove(&topic);
         }
+        self.load -= 1;
+        Some((topic, partition))
     }
 }
 
-/// Topics with the same subscribers: their partitions can be exchanged.
 #[derive(Debug)]
-struct Class {
-    subscribers: Vec<Place>,
-    /// The subscribers by how much they have, of all classes.
-    by_load: BTreeSet<(usize, Place)>,
-    /// What each has of this class.
-    held: HashMap<Place, BTreeSet<Partition>>,
+struct Balance<'a> {
+    topics: Vec<SubscribedTopic<'a>>,
+    /// By rank.
+    shares: Vec<Share>,
+    /// What nobody has.
+    unowned: Held,
 }
 
-/// Who has what.
-#[derive(Debug)]
-struct Shares<'a> {
-    topics: Vec<(&'a str, u32)>,
-    /// The class of each topic; `None` when nobody subscribes to it.
-    class_of: Vec<Option<usize>>,
-    classes: Vec<Class>,
-    /// The classes that a member is a subscriber in.
-    classes_of: Vec<Vec<usize>>,
-    loads: Vec<usize>,
-}
-
-impl<'a> Shares<'a> {
-    fn new(group: &'a GroupSpec) -> Self {
-        let members = group.members().len();
-        let subscribers = group.subscribers();
-        let mut shares = Self {
-            topics: group.topics().iter().map(|(topic, count)| (topic.as_str(), *count)).collect(),
-            class_of: Vec::new(),
-            classes: Vec::new(),
-            classes_of: vec![Vec::new(); members],
-            loads: vec![0; members],
-        };
-        let mut numbers: HashMap<&[Place], usize> = HashMap::new();
-        for topic in group.topics().keys() {
-            let Some(places) = subscribers.get(topic.as_str()) else {
-                shares.class_of.push(None);
-                continue;
-            };
-            let number = *numbers.entry(places).or_insert_with(|| shares.add_class(places));
-            shares.class_of.push(Some(number));
-        }
-        shares
-    }
-
-    fn add_class(&mut self, subscribers: &[Place]) -> usize {
-        let number = self.classes.len();
-        for &place in subscribers {
-            if let Some(classes) = self.classes_of.get_mut(place) {
-                classes.push(number);
+impl<'a> Balance<'a> {
+    /// Step 1.
+    fn keep(group: &'a GroupSpec) -> Self {
+        let topics = subscribed_topics(group);
+        let mut shares: Vec<_> = group.members().iter().map(|_| Share::default()).collect();
+        let mut unowned = Held::new();
+        for (index, topic) in topics.iter().enumerate() {
+            for (partition, owner) in (0_u32..).zip(topic.owners()) {
+                match owner.and_then(|rank| shares.get_mut(rank.0)) {
+                    Some(share) => share.add(index, partition),
+                    None => unowned.entry(index).or_default().push(partition),
+                }
             }
         }
-        self.classes.push(Class {
-            subscribers: subscribers.to_vec(),
-            by_load: subscribers.iter().map(|&place| (0, place)).collect(),
-            held: HashMap::new(),
-        });
-        number
+        Self { topics, shares, unowned }
     }
 
-    /// Lets everybody keep what it claims and may have. Gives back what nobody has, in order. Of two claims the one of the
-    /// larger generation counts, of two in the same generation none.
-    fn keep(&mut self, group: &GroupSpec) -> Vec<Partition> {
-        let places: HashMap<&str, usize> =
-            self.topics.iter().enumerate().map(|(place, (name, _))| (*name, place)).collect();
-        let mut claims: HashMap<Partition, Claim> = HashMap::new();
-        for (place, member) in group.members().iter().enumerate() {
-            for claimed in member.owns().iter().filter(|claimed| member.subscribes(claimed.topic())) {
-                let Some(&topic) = places.get(claimed.topic()) else { continue };
-                let partition = Partition { number: claimed.partition(), topic };
-                let claim = Claim { generation: member.generation, by: Some(place) };
-                claims.entry(partition).and_modify(|other| other.meet(claim)).or_insert(claim);
+    fn load(&self, rank: Rank) -> usize {
+        self.shares.get(rank.0).map_or(0, |share| share.load)
+    }
+
+    fn give(&mut self, rank: Rank, topic: TopicIndex, partition: u32) {
+        if let Some(share) = self.shares.get_mut(rank.0) {
+            share.add(topic, partition);
+        }
+    }
+
+    /// Step 2.
+    fn shed(&mut self) {
+        let Some(subscribers) = self.common_subscribers() else { return };
+        let partitions = self.topics.iter().map(SubscribedTopic::partition_count).sum();
+        for (rank, quota) in quotas(subscribers, partitions, |rank| self.load(rank)) {
+            let Some(share) = self.shares.get_mut(rank.0) else { continue };
+            while share.load > quota {
+                let Some((topic, partition)) = share.take(|_| true) else { break };
+                self.unowned.entry(topic).or_default().push(partition);
             }
         }
-        let mut all: Vec<_> = self
-            .topics
-            .iter()
-            .enumerate()
-            .flat_map(|(topic, (_, count))| (0..*count).map(move |number| Partition { number, topic }))
-            .collect();
-        all.sort_unstable();
-        all.retain(|partition| match claims.get(partition) {
-            Some(Claim { by: Some(place), .. }) => !self.put(*partition, *place),
-            _ => true,
-        });
-        all
+        self.unowned.values_mut().for_each(|partitions| partitions.sort_unstable());
     }
 
-    fn class(&self, partition: Partition) -> Option<usize> {
-        self.class_of.get(partition.topic).copied().flatten()
+    /// The subscribers, when all topics have the same ones.
+    fn common_subscribers(&self) -> Option<&[Rank]> {
+        let first = &self.topics.first()?.subscribers;
+        self.topics.iter().all(|topic| topic.subscribers == *first).then_some(first)
     }
 
-    /// Gives a partition to a member. `false` when nobody subscribes to it.
-    fn put(&mut self, partition: Partition, place: Place) -> bool {
-        let Some(number) = self.class(partition) else { return false };
-        if let Some(class) = self.classes.get_mut(number) {
-            class.held.entry(place).or_default().insert(partition);
-        }
-        self.change_load(place, |load| load + 1);
-        true
-    }
-
-    fn change_load(&mut self, place: Place, change: impl Fn(usize) -> usize) {
-        let Some(load) = self.loads.get_mut(place) else { return };
-        let (before, after) = (*load, change(*load));
-        *load = after;
-        for number in self.classes_of.get(place).into_iter().flatten() {
-            if let Some(class) = self.classes.get_mut(*number) {
-                class.by_load.remove(&(before, place));
-                class.by_load.insert((after, place));
+    /// Step 3.
+    fn deal(&mut self) {
+        let unowned = std::mem::take(&mut self.unowned);
+        let subscribers =
+            |topic: TopicIndex| self.topics.get(topic).map_or(Vec::new(), |topic| topic.subscribers.clone());
+        let mut by_choice: Vec<_> =
+            unowned.into_iter().map(|(topic, partitions)| (subscribers(topic), topic, partitions)).collect();
+        by_choice.sort_by_key(|(subscribers, topic, _)| (subscribers.len(), *topic));
+        for (subscribers, topic, partitions) in by_choice {
+            let loads = subscribers.into_iter().map(|rank| Reverse((self.load(rank), rank)));
+            let mut least_first: BinaryHeap<_> = loads.collect();
+            for partition in partitions {
+                if let Some(mut least) = least_first.peek_mut() {
+                    let Reverse((load, rank)) = &mut *least;
+                    *load += 1;
+                    self.give(*rank, topic, partition);
+                }
             }
         }
     }
 
-    fn give_to_least(&mut self, partition: Partition) {
-        let class = self.class(partition).and_then(|number| self.classes.get(number));
-        if let Some(&(_, place)) = class.and_then(|class| class.by_load.first()) {
-            self.put(partition, place);
-        }
+    /// Step 4.
+    fn level(&mut self) {
+        let loads = (0..self.shares.len()).map(|at| (self.load(Rank(at)), Rank(at)));
+        let mut by_load: BTreeSet<_> = loads.collect();
+        // Who finds nobody to give to may find one after others gave: so again, until nobody does.
+        while self.level_once(&mut by_load) {}
     }
 
-    /// Moves partitions until no single move makes the loads more even.
-    fn even_out(&mut self) {
-        while (0..self.classes.len()).fold(false, |moved, number| self.even_out_class(number) || moved) {}
-    }
-
-    /// `true` if something moved.
-    fn even_out_class(&mut self, number: usize) -> bool {
+    /// Lets everybody give what it can, who has most first. Whether anything moved.
+    fn level_once(&mut self, by_load: &mut BTreeSet<(usize, Rank)>) -> bool {
+        let mut most_first: BinaryHeap<_> = by_load.iter().map(|&(load, rank)| (load, Reverse(rank))).collect();
         let mut moved = false;
-        while let Some((partition, from, to)) = self.classes.get(number).and_then(Class::improvement) {
-            if let Some(held) = self.classes.get_mut(number).and_then(|class| class.held.get_mut(&from)) {
-                held.remove(&partition);
+        while let Some((load, Reverse(giver))) = most_first.pop() {
+            // Not when this is from before its load changed: there is a later one.
+            if load != self.load(giver) {
+                continue;
             }
-            self.change_load(from, |load| load.saturating_sub(1));
-            self.put(partition, to);
+            let Some(taker) = self.taker_from(giver, by_load) else { continue };
+            let before = [giver, taker].map(|rank| (self.load(rank), rank));
+            self.move_one(giver, taker);
+            for (load, rank) in before {
+                by_load.remove(&(load, rank));
+                by_load.insert((self.load(rank), rank));
+                most_first.push((self.load(rank), Reverse(rank)));
+            }
             moved = true;
         }
         moved
     }
 
-    fn into_given(self) -> Vec<Vec<TopicPartition>> {
-        let mut given = vec![Vec::new(); self.loads.len()];
-        for class in self.classes {
-            for place in class.subscribers {
-                let Some(given) = given.get_mut(place) else { continue };
-                for partition in class.held.get(&place).into_iter().flatten() {
-                    if let Some((topic, _)) = self.topics.get(partition.topic) {
-                        given.push(TopicPartition::new(topic, partition.number));
-                    }
+    /// Who has least of those that could take a partition from `giver`, if it has at least two less.
+    fn taker_from(&self, giver: Rank, by_load: &BTreeSet<(usize, Rank)>) -> Option<Rank> {
+        let giving = self.shares.get(giver.0)?;
+        let mut lacking = by_load.iter().take_while(|(load, _)| load + 2 <= giving.load).map(|(_, rank)| *rank);
+        lacking.find(|rank| giving.held.keys().any(|topic| self.is_for(*topic, *rank)))
+    }
+
+    fn is_for(&self, topic: TopicIndex, rank: Rank) -> bool {
+        self.topics.get(topic).is_some_and(|topic| topic.is_for(rank))
+    }
+
+    fn move_one(&mut self, giver: Rank, taker: Rank) {
+        let Self { topics, shares, .. } = self;
+        let is_wanted = |topic: TopicIndex| topics.get(topic).is_some_and(|topic| topic.is_for(taker));
+        if let Some((topic, partition)) = shares.get_mut(giver.0).and_then(|share| share.take(is_wanted)) {
+            self.give(taker, topic, partition);
+        }
+    }
+
+    fn into_assignment(self, group: &GroupSpec) -> GroupAssignment {
+        let mut shares = Shares::new(group);
+        for (at, share) in self.shares.into_iter().enumerate() {
+            for (topic, partitions) in share.held {
+                let Some(topic) = self.topics.get(topic) else { continue };
+                for partition in partitions {
+                    shares.give(Rank(at), TopicPartition::new(topic.name, partition));
                 }
             }
         }
-        given.iter_mut().for_each(|partitions| partitions.sort());
-        given
-    }
-}
-
-impl Class {
-    /// A partition whose move from one subscriber to another makes the loads more even: the last one of whoever has most.
-    fn improvement(&self) -> Option<(Partition, Place, Place)> {
-        let &(least, to) = self.by_load.first()?;
-        let heavy = self.by_load.iter().rev().take_while(|(load, _)| *load >= least + 2);
-        let with_one = heavy.filter_map(|&(load, place)| Some((load, place, *self.held.get(&place)?.last()?)));
-        // The first of those who have most.
-        let (_, from, partition) = with_one.min_by_key(|&(load, place, _)| (Reverse(load), place))?;
-        Some((partition, from, to))
+        shares.into_assignment(group)
     }
 }

@@ -55,7 +55,7 @@ impl Consumer {
 
     /// Commits the positions like [`commit`](Consumer::commit), without waiting. `callback` is called once with what became of
     /// it, in the order of the commits (C-35), in the thread that writes them, as a
-    /// [send's](crate::Producer::send_with_callback): it must not wait for the broker.
+    /// [send's](crate::Producer::send_with): it must not wait for the broker.
     pub fn commit_async(&mut self, callback: impl FnOnce(Result<()>) + Send + 'static) -> Result<()> {
         let positions = self.positions_to_commit();
         self.push_commit(&positions, Some(Box::new(callback)))

@@ -59,7 +59,7 @@ impl Engine {
     }
 
     /// Puts something into the open group. `plan` checks it and says how many bytes it takes; `push` does it, once there is
-    /// room. When there is none, both wait for it, at most `max_block`, and `plan` is asked again.
+    /// room. While there is none this makes some, for at most `max_block`, and asks `plan` again.
     pub(super) fn queue<'r, P, T>(
         &self,
         mut plan: impl FnMut(&mut Sequencer, i64) -> Result<(P, usize), Unplanned<'r>>,

@@ -239,19 +239,13 @@ impl Sequencer {
         Ok(Sequenced { group: group.number, metadata })
     }
 
-    /// What entries of consumer groups would add to the journal.
-    pub(crate) fn cost_of_group_entries(&self, entries: &[GroupEntry]) -> usize {
-        let frame = if self.group.is_empty() { FRAME_OVERHEAD } else { 0 };
-        entries.iter().map(group_entry_len).sum::<usize>() + frame
-    }
-
     /// Puts entries of consumer groups, at least one, into the open group.
     pub(crate) fn push_group_entries(
         &mut self,
         entries: &[GroupEntry],
         callback: Option<OutcomeCallback>,
     ) -> GroupNumber {
-        let bytes = self.cost_of_group_entries(entries);
+        let bytes = cost_of_group_entries(entries);
         let group = &mut self.group;
         group.entries.extend_from_slice(entries);
         group.bytes += bytes;
@@ -421,6 +415,11 @@ impl Group {
     pub(crate) fn take_listeners(&mut self) -> Vec<Listener> {
         std::mem::take(&mut self.listeners)
     }
+}
+
+/// What entries of consumer groups take in the journal, at most.
+pub(crate) fn cost_of_group_entries(entries: &[GroupEntry]) -> usize {
+    entries.iter().map(group_entry_len).sum::<usize>() + FRAME_OVERHEAD
 }
 
 fn check_timestamp(topic: &Topic, timestamp: i64, context: &SendContext) -> Result<()> {

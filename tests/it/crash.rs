@@ -160,7 +160,15 @@ impl Recording {
 /// The states that a crash during a step may leave beside the one before and the one after: a group that finds no room
 /// is committed in parts.
 pub(crate) fn states_within(before: &Model, step: &Step) -> Vec<Model> {
-    let Step::Send(sends) = step else { return Vec::new() };
+    let sends = match step {
+        Step::Send(sends) => sends,
+        Step::SendAndCommit { send, .. } => {
+            let mut state = before.clone();
+            state.apply(&Step::Send(vec![send.clone()]), None);
+            return vec![state];
+        }
+        _ => return Vec::new(),
+    };
     let part = |count| {
         let mut state = before.clone();
         state.apply(&Step::Send(sends[..count].to_vec()), None);
@@ -198,6 +206,7 @@ fn recover(knobs: Knobs, image: &SimDisk, allowed: &[&Model], label: &str) -> Mo
     let broker = knobs.open(image).unwrap_or_else(|error| panic!("{label}: can't open: {error}"));
     let seen = Model::observe(&broker).unwrap_or_else(|error| panic!("{label}: can't read: {error}"));
     assert_allowed(&seen, allowed, label);
+    assert!(seen.commits_beyond_the_end().is_empty(), "{label}: {seen:?}");
     assert_healthy(&broker, label);
     go_on(knobs, image, broker, &seen, label);
     seen
@@ -338,6 +347,34 @@ fn records_are_deleted() {
     crash_everywhere_in_both_modes(Knobs::TINY, &steps, 2);
 }
 
+/// Commits in frames of their own and beside records, over checkpoints, deletions and sessions. A committed offset is never
+/// beyond the end: what it covers was journaled before it, or with it.
+#[test]
+fn groups_commit() {
+    let commit = |group, partition, offset| Step::Commit { group, name: "a", partition, offset };
+    let with_record =
+        |group, number: usize| Step::SendAndCommit { group, send: sends(number * 2, 1, "a", 2, 60).swap_remove(0) };
+    let steps = [
+        create("a", 2),
+        Step::Send(sends(0, 4, "a", 2, 50)),
+        commit("g", 0, 2),
+        with_record("g", 10),
+        Step::Maintain,
+        commit("h", 1, 1),
+        commit("g", 0, 1),
+        with_record("h", 11),
+        Step::DeleteGroup { group: "g" },
+        commit("g", 1, 2),
+        Step::Reopen,
+        with_record("g", 12),
+        Step::Maintain,
+        create("b", 1),
+        Step::DeleteTopic { name: "a" },
+        Step::SendAndCommit { group: "g", send: sends(90, 1, "b", 1, 60).swap_remove(0) },
+    ];
+    crash_everywhere_in_both_modes(Knobs::TINY, &steps, 2);
+}
+
 #[test]
 fn a_group_that_finds_no_room_is_committed_in_parts() {
     let knobs = Knobs { buffer_memory: 1 << 10, ..Knobs::TINY };
@@ -380,6 +417,7 @@ fn alphabet() -> Vec<Step> {
         Step::DeleteTopic { name: "a" },
         create("a", 2),
         Step::CreatePartitions { name: "a", total: 3 },
+        Step::Commit { group: "g", name: "a", partition: 0, offset: 0 },
         Step::Reopen,
     ]
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use crate::codec::GroupEntry;
 use crate::engine::Engine;
-use crate::engine::sequencer::{GroupNumber, OutcomeCallback};
+use crate::engine::sequencer::{GroupNumber, OutcomeCallback, cost_of_group_entries};
 use crate::error::{Error, Result};
 
 impl Engine {
@@ -20,7 +20,7 @@ impl Engine {
         if self.storage_full.load(Ordering::SeqCst) {
             return Ok(None);
         }
-        let bytes = sequencer.cost_of_group_entries(entries);
+        let bytes = cost_of_group_entries(entries);
         self.push_if_room(sequencer, bytes, |sequencer| Ok(sequencer.push_group_entries(entries, callback.take())))
     }
 }

@@ -47,9 +47,7 @@ impl Engine {
         let instance_id = request.instance_id.clone();
         let liveness = Arc::clone(&request.liveness);
         let mut inner = group.inner.lock();
-        let version = self.topics_version();
-        let topics = self.topics();
-        match inner.coordinator.join(id.clone(), request, &topics) {
+        match inner.coordinator.join(id.clone(), request, &self.topics()) {
             Ok(()) => {}
             Err(InstanceInUse) => {
                 return Err(Error::UnreleasedInstanceId {
@@ -58,7 +56,6 @@ impl Engine {
                 });
             }
         }
-        inner.topics_version = version;
         inner.exists = true;
         self.retargeted(group, &mut inner);
         drop(inner);
@@ -69,9 +66,7 @@ impl Engine {
     /// Changes what a member subscribes to. `false`: it is no member.
     pub(crate) fn resubscribe(&self, group: &Group, member: &MemberId, subscription: Subscription) -> bool {
         let mut inner = group.inner.lock();
-        let version = self.topics_version();
         let changed = inner.coordinator.subscribe(member, subscription, &self.topics());
-        inner.topics_version = version;
         self.retargeted(group, &mut inner);
         changed.is_ok()
     }

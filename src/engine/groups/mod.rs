@@ -26,6 +26,9 @@ mod member;
 mod membership;
 mod offsets;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;

@@ -4,10 +4,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::{Group, Inner, MemberId};
-use crate::codec::{GroupChange, GroupEntry, group_entry_len};
+use crate::codec::{GroupChange, GroupEntry};
 use crate::config::millis;
 use crate::engine::Engine;
-use crate::engine::sequencer::{GroupNumber, OutcomeCallback};
+use crate::engine::sequencer::{GroupNumber, OutcomeCallback, cost_of_group_entries};
 use crate::error::{Error, Result};
 use crate::group::{CommittedOffset, OffsetAndMetadata};
 use crate::types::{LogId, TopicPartition};
@@ -64,8 +64,7 @@ impl Engine {
                     return Ok(number);
                 }
             }
-            let bytes = entries.iter().map(group_entry_len).sum();
-            self.make_room(bytes, *deadline.get_or_insert_with(|| self.block_deadline()))?;
+            self.make_room(cost_of_group_entries(entries), *deadline.get_or_insert_with(|| self.block_deadline()))?;
         }
     }
 
