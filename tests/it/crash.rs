@@ -396,6 +396,17 @@ fn the_journal_goes_round() {
     crash_everywhere_in_both_modes(knobs, &steps, 2);
 }
 
+/// The journal's file grows beyond what it begins with, and the store says so: a file that is shorter then would be refused.
+#[test]
+fn the_journal_grows() {
+    let knobs = Knobs { buffer_memory: 600 << 10, checkpoint_bytes: 600 << 10, ..Knobs::TINY };
+    let mut steps = vec![create("a", 2)];
+    for round in 0..3 {
+        steps.push(Step::Send(sends(round * 10, 1, "a", 2, 250_000)));
+    }
+    crash_everywhere_in_both_modes(knobs, &steps, 2);
+}
+
 /// The small alphabet of the exhaustive workloads.
 fn alphabet() -> Vec<Step> {
     vec![
