@@ -133,9 +133,8 @@ impl RecordBatch {
         let mut walk = Walk::new(self, Place::start(&self.header));
         let mut max_timestamp = i64::MIN;
         for _ in 0..self.header.count {
-            let record = walk.try_next()?;
-            record.raw.headers.validate()?;
-            max_timestamp = max_timestamp.max(record.timestamp);
+            walk.try_skip()?.validate()?;
+            max_timestamp = max_timestamp.max(walk.place.timestamp);
         }
         let Place { next_offset, timestamp, .. } = walk.place;
         if !walk.reader.is_empty() {
@@ -168,7 +167,8 @@ impl RecordBatch {
         let mut walk = Walk::new(self, Place::start(&self.header));
         loop {
             let before = walk.place;
-            if walk.next()?.offset >= offset {
+            walk.pass()?;
+            if walk.place.next_offset > offset {
                 return Some(before);
             }
         }
@@ -262,22 +262,45 @@ impl<'a> Walk<'a> {
         self.place
     }
 
+    /// Goes past the next record without looking into it; `None` behind the last one.
     #[inline]
+    pub(crate) fn pass(&mut self) -> Option<()> {
+        if self.place.remaining == 0 {
+            return None;
+        }
+        self.try_skip().ok().map(drop)
+    }
+
+    /// Gives the skipped record's headers.
+    #[inline(always)]
+    fn try_skip(&mut self) -> Result<HeaderIter<'a>, DecodeError> {
+        let skipped = record::skip(&mut self.reader)?;
+        self.step(skipped.gap, skipped.timestamp_delta)?;
+        Ok(skipped.headers)
+    }
+
+    #[inline(always)]
     fn try_next(&mut self) -> Result<WalkedRecord<'a>, DecodeError> {
         let raw = record::decode(&mut self.reader)?;
-        let offset = self.place.next_offset.get().saturating_add(raw.gap);
+        let offset = self.step(raw.gap, raw.timestamp_delta)?;
+        Ok(WalkedRecord { offset, timestamp: self.place.timestamp, raw })
+    }
+
+    /// Moves the place behind the record that the reader has just passed. Gives that record's offset.
+    #[inline(always)]
+    fn step(&mut self, gap: u64, timestamp_delta: i64) -> Result<Offset, DecodeError> {
+        let offset = self.place.next_offset.get().saturating_add(gap);
         if offset > Offset::MAX.get() {
             return Err(DecodeError("an offset exceeds 2^63 - 1"));
         }
         let offset = Offset::new(offset);
-        let timestamp = self.place.timestamp.wrapping_add(raw.timestamp_delta);
         self.place = Place {
             index: self.total.saturating_sub(self.reader.remaining().len()),
             remaining: self.place.remaining.saturating_sub(1),
             next_offset: offset.next(),
-            timestamp,
+            timestamp: self.place.timestamp.wrapping_add(timestamp_delta),
         };
-        Ok(WalkedRecord { offset, timestamp, raw })
+        Ok(offset)
     }
 }
 
