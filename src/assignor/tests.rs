@@ -253,7 +253,8 @@ fn an_assignment_by_the_rules_passes() {
 #[test]
 fn each_breach_is_named() {
     let mine: &[_] = &[("t", 0), ("t", 1)];
-    let wrong: [(&[(&str, &[(&str, u32)])], &str); 7] = [
+    type Given<'a> = &'a [(&'a str, &'a [(&'a str, u32)])];
+    let wrong: [(Given<'_>, &str); 7] = [
         (&[("a", mine), ("b", &[("u", 0), ("t", 1)])], "t-1 is given to `a` and to `b`"),
         (&[("a", &[("t", 0), ("t", 0)])], "t-0 is given to `a` and to `a`"),
         (&[("a", &[("t", 2)])], "`a` is given t-2, which does not exist"),

@@ -234,7 +234,8 @@ fn forge(store: &Store, work: impl FnOnce(&redb::WriteTransaction) -> Result<()>
 
 #[test]
 fn a_check_finds_what_is_wrong_with_groups() {
-    let damages: [(&str, fn(&redb::WriteTransaction) -> Result<()>); 4] = [
+    type Damage = fn(&redb::WriteTransaction) -> Result<()>;
+    let damages: [(&str, Damage); 4] = [
         ("1 of 2 committed offsets are there", |transaction| {
             transaction.open_table(OFFSETS).redb()?.pop_first().redb().map(drop)
         }),

@@ -115,8 +115,8 @@ impl Recording {
                 drop(broker);
                 broker = self.knobs.open(&self.disk).unwrap();
             }
+            let durable = self.knobs.durability == Durability::Sync || step.makes_durable(&state);
             state.apply(step, id);
-            let durable = self.knobs.durability == Durability::Sync || step.makes_durable();
             self.note(&state, durable, between);
         }
         assert_eq!(Model::observe(&broker).unwrap(), state);
@@ -592,8 +592,9 @@ fn run_until_failure(knobs: Knobs, disk: &SimDisk, steps: &[Step]) -> Vec<Model>
             step => step.run(&broker),
         };
         let failed = done.is_err();
+        let durable = knobs.durability == Durability::Sync || step.makes_durable(&state);
         state.apply(step, done.ok().flatten());
-        if !failed && (knobs.durability == Durability::Sync || step.makes_durable()) {
+        if !failed && durable {
             states.clear();
         }
         states.push(state.clone());

@@ -353,6 +353,9 @@ mod tests {
     use crate::engine::{PartitionLog, Waiter};
     use crate::types::{Offset, TopicId, TopicNumber};
 
+    /// A topic's number, and a partition.
+    type Number = (u32, u32);
+
     /// A coordinator with the topics that it is told of.
     struct Group {
         coordinator: Coordinator,
@@ -404,8 +407,8 @@ mod tests {
             self.coordinator.next_step(&id(name)).unwrap().unwrap()
         }
 
-        /// Everything that a poll does: (revoked, assigned), as `topic number, partition`.
-        fn poll(&mut self, name: &str) -> (Vec<(u32, u32)>, Vec<(u32, u32)>) {
+        /// Everything that a poll does: what is revoked, and what is assigned.
+        fn poll(&mut self, name: &str) -> (Vec<Number>, Vec<Number>) {
             let mut moved = (Vec::new(), Vec::new());
             let numbers = |logs: &[LogId]| logs.iter().map(|log| (log.topic.0, log.partition)).collect::<Vec<_>>();
             loop {

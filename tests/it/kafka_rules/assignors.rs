@@ -111,8 +111,8 @@ fn members_without_partitions_have_an_empty_entry() {
     }
 }
 
-/// The group is told by DIFFERENCE: server assignors throw `PartitionAssignorException` when a subscribed topic does not exist
-/// (G-15). brooklet's group never asks for one: so it is left out, as the clients' assignors do (G-16).
+/// The server's assignors (G-15). DIFFERENCE: those throw `PartitionAssignorException` when a subscribed topic does not exist.
+/// brooklet's leave it out, as the clients' assignors do (G-16): it may be created later.
 #[test]
 fn an_unknown_topic_is_left_out() {
     let members = alike("t unknown", &[("c1", ""), ("c2", "")]);
@@ -240,8 +240,9 @@ fn sticky_moves_one_partition_to_the_second_member_and_back() {
     assert_assigned(&StickyAssignor, &topics, &alike("t", &[("c2", "t-2")]), &[("c2", all)]);
 }
 
-/// AbstractStickyAssignorTest, and CooperativeStickyAssignorTest where nothing changes hands: what is owned stays, what is not
-/// fills up (C47, G-28, G-29, G-30).
+/// AbstractStickyAssignorTest and CooperativeStickyAssignorTest: what is owned stays, what is not fills up (C47, G-28, G-29,
+/// G-30). DIFFERENCE: where one of c1 and c2 has to give up a partition to c3, Kafka's hash order takes t2-0 from c1; here the
+/// first member keeps what it has, so that static members are disturbed last.
 #[test]
 fn sticky_keeps_what_is_owned() {
     let owned = alike("t1 t2", &[("c1", "t1-0 t2-1"), ("c2", "t1-1 t2-2")]);
@@ -249,7 +250,7 @@ fn sticky_keeps_what_is_owned() {
     assert_assigned(&StickyAssignor, &[("t1", 2), ("t2", 3)], &owned, &expected);
 
     let joined = alike("t1 t2", &[("c1", "t1-0 t2-0"), ("c2", "t1-1 t2-1"), ("c3", "")]);
-    let expected = [("c1", "t1-0"), ("c2", "t1-1 t2-1"), ("c3", "t2-0")];
+    let expected = [("c1", "t1-0 t2-0"), ("c2", "t1-1"), ("c3", "t2-1")];
     assert_assigned(&StickyAssignor, &[("t1", 2), ("t2", 2)], &joined, &expected);
 
     let joined = alike("t", &[("c1", "t-0 t-1"), ("c2", "t-2"), ("c3", "")]);
@@ -424,10 +425,10 @@ fn large_groups_are_assigned() {
     let names: Vec<_> = (0..topics).map(|i| format!("t{i:03}")).collect();
     let topics: Vec<_> = names.iter().map(|name| (name.clone(), partitions)).collect();
     let ids = (0..members).map(|i| format!("c{i:04}"));
-    // Member i subscribes to every topic; or to all but three, other ones than its neighbours.
+    // Member i subscribes to every topic; or to all but three or four, other ones than its neighbours.
     let equal = ids.clone().map(|id| MemberSpec::new(id).topics(&names));
     let different = ids.enumerate().map(|(i, id)| {
-        let wanted = names.iter().enumerate().filter(move |(at, _)| (at + i) % (names.len() / 3) != 0);
+        let wanted = names.iter().enumerate().filter(|(at, _)| (at + i) % (names.len() / 3) != 0);
         MemberSpec::new(id).topics(wanted.map(|(_, name)| name))
     });
     for members in [equal.collect::<Vec<_>>(), different.collect()] {
