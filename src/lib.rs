@@ -87,6 +87,7 @@ mod types;
 
 mod codec;
 mod partitioner;
+mod retention;
 
 #[doc(hidden)]
 pub mod disk;
@@ -110,13 +111,13 @@ pub mod fuzzing;
 pub use admin::{NewTopic, PartitionDescription, TopicDescription};
 pub use broker::{Broker, Builder};
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use config::{ConfigEntry, ConfigSource, Durability, MAX_MESSAGE_BYTES_LIMIT, TopicConfig};
+pub use config::{CleanupPolicy, ConfigEntry, ConfigSource, Durability, MAX_MESSAGE_BYTES_LIMIT, TopicConfig};
 pub use consumer::{
     Consumer, ConsumerBuilder, ConsumerRecord, ConsumerRecords, Header, Headers, OffsetReset, OwnedRecord, RecordIter,
     RecordReceiver, Waker,
 };
 pub use error::{Error, Result};
-pub use inspect::{CheckReport, Stats};
+pub use inspect::{CheckReport, CleanReport, Stats, VacuumReport};
 pub use partitioner::{Murmur2Partitioner, Partitioner, partition_for_key};
 pub use producer::{Delivery, Producer, ProducerBuilder};
 pub use record::{Payload, ProducerRecord, RecordMetadata};

@@ -12,7 +12,7 @@ mod record;
 mod varint;
 
 pub(crate) use batch::{BatchBuilder, BatchHeader, Place, RecordBatch, Walk, WalkedRecord};
-pub(crate) use chunk::{CHUNK_VERSION, Chunk, ChunkError, ChunkWriter, MERGE_CHUNK, decode_chunk};
+pub(crate) use chunk::{CHUNK_VERSION, Chunk, ChunkError, ChunkRoom, ChunkWriter, MERGE_CHUNK, decode_chunk};
 pub(crate) use entry::{Entry, append_entry_len, decode_entries, encode_append};
 pub(crate) use mark::Mark;
 pub(crate) use record::{HeaderIter, RawHeader, RecordParts, encoded_len};

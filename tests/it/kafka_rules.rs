@@ -9,4 +9,5 @@ mod consumer;
 mod polling;
 mod producer;
 mod records;
+mod retention;
 mod topics;

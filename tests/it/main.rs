@@ -16,5 +16,6 @@ mod kill;
 mod model;
 mod random;
 mod sim_disk;
+mod space;
 mod support;
 mod tidy;
