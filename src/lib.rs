@@ -66,7 +66,10 @@
 //! # What it is not
 //!
 //! It is not a server, does not replicate, and has no network code. One process opens the file at a time. Consumer groups with
-//! committed offsets, retention, compaction and transactions are not there yet.
+//! committed offsets, compaction and transactions are not there yet.
+//!
+//! It deletes nothing unless it is told to: by default a topic keeps its records for ever, where Kafka keeps them 7 days. See
+//! [`TopicConfig`] and [`Broker::clean`].
 //!
 //! # Platforms
 //!
