@@ -14,6 +14,7 @@ mod durable;
 mod harness;
 mod open;
 mod plot;
+mod retention;
 mod scaling;
 mod store;
 mod tail;
@@ -26,13 +27,14 @@ use harness::{Context, Result, Scale, timed};
 
 type Bench = fn(&mut Context) -> Result;
 
-const BENCHES: [(&str, Bench); 9] = [
+const BENCHES: [(&str, Bench); 10] = [
     ("durable", durable::run),
     ("buffered", buffered::run),
     ("bulk", bulk::run),
     ("tail", tail::run),
     ("open", open::run),
     ("memory", child::memory),
+    ("retention", retention::run),
     ("scaling-partitions", scaling::partitions),
     ("scaling-threads", scaling::threads),
     ("scaling-sizes", scaling::sizes),

@@ -90,7 +90,7 @@ impl Garbage {
 /// Who cleans: one at a time.
 #[derive(Debug, Default)]
 pub(super) struct Cleaner {
-    /// The partitions that a clean under way has not looked at yet.
+    /// The partitions that the background thread's clean under way has not looked at yet.
     round: Option<VecDeque<Arc<PartitionLog>>>,
 }
 
@@ -204,7 +204,7 @@ impl Engine {
         if work.report.is_complete || cleaned.is_err() {
             cleans.due = next_clean(&self.options);
         }
-        if work.report.is_complete {
+        if work.report.is_complete && !self.only_frees(caller) {
             cleans.last_ms = Some(self.options.clock.now_ms());
         }
         drop(cleans);
@@ -217,12 +217,18 @@ impl Engine {
         if !self.garbage.lock().is_empty() {
             return Ok(());
         }
-        if cleaner.round.is_none() {
+        if self.only_frees(caller) {
+            work.report.is_complete = true;
+            return Ok(());
+        }
+        // The background thread goes on with the round that it left. Who calls may have changed limits since: everything is
+        // looked at again, which takes microseconds for each partition, so that only what is deleted counts as work.
+        if caller == Caller::User || cleaner.round.is_none() {
             cleaner.round = Some(self.begin_round(caller)?);
         }
         while let Some(log) = cleaner.round.as_mut().and_then(VecDeque::pop_front) {
             self.clean_log(&log, work)?;
-            if work.is_over() {
+            if work.is_over() && (work.report.steps > 0 || caller == Caller::Background) {
                 return Ok(());
             }
         }
@@ -231,6 +237,12 @@ impl Engine {
             work.report.is_complete = true;
         }
         Ok(())
+    }
+
+    /// Whether nothing is deleted but what was deleted before: where cleans are made by hand only, the background thread still
+    /// frees what the last session has left.
+    fn only_frees(&self, caller: Caller) -> bool {
+        caller == Caller::Background && self.options.clean_interval.is_none()
     }
 
     /// The partitions that a round looks at one by one.

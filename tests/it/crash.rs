@@ -60,6 +60,7 @@ impl Knobs {
             .background(false)
             .clock(ManualClock::new(NOW_MS))
             .clean_step(1)
+            .clean_interval(None)
             .durability(self.durability)
             .buffer_memory(self.buffer_memory)
             .checkpoint_bytes(self.checkpoint_bytes)

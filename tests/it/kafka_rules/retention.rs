@@ -335,7 +335,9 @@ fn a_limit_for_all_topics_takes_the_oldest_first_wherever_it_is() {
 /// A clean with a budget ends behind a step, and the next one goes on: what is deleted in the end is the same.
 #[test]
 fn a_clean_in_parts_comes_to_the_same_end() {
-    let (mut broker, five) = with_segments_of_five(TopicConfig::default());
+    let mut broker = TestBroker::with(|builder| builder.background(false));
+    let five = bytes_of(&broker, 5);
+    broker.create_topic(NewTopic::new("t", 1).config(TopicConfig::default().segment_bytes(five + TIMES))).unwrap();
     broker.create_topic(NewTopic::new("u", 3).config(limited(HOUR))).unwrap();
     broker.alter_topic("t", |config| Ok(config.retention_bytes(Some(five)))).unwrap();
     produce_at(&broker, "t", 0, [NOW; 5_000]);
