@@ -1,5 +1,7 @@
 //! Administration: Kafka's verbs, on the broker.
 
+mod groups;
+
 use std::fmt;
 use std::sync::Arc;
 

@@ -297,6 +297,7 @@ impl Default for Builder {
             max_bytes: None,
             clean_step: CLEAN_STEP,
             vacuum_at_close: None,
+            offsets_retention: None,
             clock: Arc::new(SystemClock),
         };
         Self { options, how: OpenHow::default(), background: true, disk: Arc::new(OsDisk) }
@@ -391,6 +392,14 @@ impl Builder {
     /// then takes as long as [`Broker::vacuum`] says.
     pub fn vacuum_at_close(mut self, free_share: impl Into<Option<f64>>) -> Self {
         self.options.vacuum_at_close = free_share.into();
+        self
+    }
+
+    /// For how long to keep what a group without members committed (`offsets.retention.minutes`), and what a group committed of
+    /// topics that none of its members reads; default `None`: for ever. Kafka's default is 7 days, but an application may be
+    /// closed for longer than that and has to find its place all the same. Looked at every ten minutes.
+    pub fn offsets_retention(mut self, retention: Option<Duration>) -> Self {
+        self.options.offsets_retention = retention;
         self
     }
 

@@ -1,9 +1,9 @@
 //! The only place that asks what time it is.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Where the time of records comes from.
 ///
@@ -12,6 +12,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// Milliseconds since 1970-01-01 00:00 UTC; negative before it.
     fn now_ms(&self) -> i64;
+
+    /// Milliseconds since any moment, never set back or forward: for how long something took. A clock that nobody sets may
+    /// leave it as it is.
+    fn monotonic_ms(&self) -> i64 {
+        self.now_ms()
+    }
 }
 
 /// The clock of the operating system: the default.
@@ -25,6 +31,11 @@ impl Clock for SystemClock {
             Ok(since) => millis(since),
             Err(before) => -millis(before.duration()),
         }
+    }
+
+    fn monotonic_ms(&self) -> i64 {
+        static STARTED: OnceLock<Instant> = OnceLock::new();
+        i64::try_from(STARTED.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(i64::MAX)
     }
 }
 

@@ -435,7 +435,8 @@ fn parse_policy(value: &str) -> Result<CleanupPolicy, String> {
     }
 }
 
-fn millis(duration: Duration) -> i64 {
+/// As milliseconds; what is too long for them is the longest.
+pub(crate) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 

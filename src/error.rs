@@ -40,6 +40,13 @@ pub enum Error {
         /// Which rule it breaks.
         reason: String,
     },
+    /// A group id that is empty or longer than 255 bytes.
+    InvalidGroupId {
+        /// The id as given.
+        group: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A topic of this name exists already.
     TopicAlreadyExists {
         /// The name.
@@ -118,6 +125,74 @@ pub enum Error {
     IllegalArgument {
         /// Which, and what would be right.
         reason: String,
+    },
+    /// A commit of a consumer that lost its membership, or one of the partitions to another member (C-37). Nothing was
+    /// committed: the records will be read again by whoever has the partitions now.
+    CommitFailed {
+        /// The group.
+        group: String,
+        /// What happened, and what to do.
+        reason: String,
+    },
+    /// A commit from outside, by an administrator or by a consumer that was assigned its partitions, while the group has
+    /// members (G-49, G-62).
+    UnknownMemberId {
+        /// The group.
+        group: String,
+    },
+    /// No such group.
+    GroupIdNotFound {
+        /// The group as given.
+        group: String,
+    },
+    /// The group has members, and this can only be done without (G-60, G-64).
+    GroupNotEmpty {
+        /// The group.
+        group: String,
+        /// How many members it has.
+        members: usize,
+    },
+    /// A member of the group reads the topic, so that its commits can't be taken back (G-61).
+    GroupSubscribedToTopic {
+        /// The group.
+        group: String,
+        /// The topic.
+        topic: String,
+    },
+    /// Another consumer of the group is alive under this instance id (G-53).
+    UnreleasedInstanceId {
+        /// The group.
+        group: String,
+        /// The instance id.
+        instance_id: String,
+    },
+    /// The metadata beside a committed offset are too long (C-31).
+    OffsetMetadataTooLarge {
+        /// The partition.
+        partition: TopicPartition,
+        /// Their size in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// A pattern to subscribe to that is no regular expression (C-3).
+    InvalidRegularExpression {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An assignor failed, or its assignment breaks a rule (G-16). The group keeps the one before.
+    PartitionAssignor {
+        /// The assignor's name.
+        assignor: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A rebalance listener failed (C-47). The new assignment is in force all the same.
+    RebalanceListener {
+        /// What it failed with.
+        source: Arc<dyn std::error::Error + Send + Sync>,
     },
     /// [`Waker::wake`](crate::Waker::wake) ended this blocking call (C-18). No position moved.
     Wakeup,
@@ -267,6 +342,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::InvalidTopic { name, reason } => write!(f, "invalid topic name {name:?}: {reason}"),
+            Error::InvalidGroupId { group, reason } => {
+                write!(f, "invalid group id `{}`: {reason}", group.escape_debug())
+            }
             Error::TopicAlreadyExists { name } => write!(f, "topic `{name}` exists already"),
             Error::UnknownTopicOrPartition { topic, partition: None } => {
                 write!(f, "unknown topic `{}`: create it first, or check the spelling", topic.escape_debug())
@@ -306,6 +384,41 @@ impl fmt::Display for Error {
             }
             Error::IllegalState { reason } => write!(f, "{reason}"),
             Error::IllegalArgument { reason } => write!(f, "{reason}"),
+            Error::CommitFailed { group, reason } => {
+                write!(f, "commit of group `{}` failed: {reason}", group.escape_debug())
+            }
+            Error::UnknownMemberId { group } => write!(
+                f,
+                "group `{}` has members, and only they may commit: close them first, or commit through them",
+                group.escape_debug()
+            ),
+            Error::GroupIdNotFound { group } => {
+                write!(f, "unknown group `{}`: check the spelling", group.escape_debug())
+            }
+            Error::GroupNotEmpty { group, members } => {
+                write!(f, "group `{}` has members ({members}): close them first", group.escape_debug())
+            }
+            Error::GroupSubscribedToTopic { group, topic } => write!(
+                f,
+                "group `{}` has a member that reads topic `{topic}`: unsubscribe it first",
+                group.escape_debug()
+            ),
+            Error::UnreleasedInstanceId { group, instance_id } => write!(
+                f,
+                "group `{}` has a living member with the instance id `{}`: close that one first, or choose another id",
+                group.escape_debug(),
+                instance_id.escape_debug()
+            ),
+            Error::OffsetMetadataTooLarge { partition, size, limit } => {
+                write!(f, "the metadata committed for {partition} have {size} bytes, and at most {limit} are kept")
+            }
+            Error::InvalidRegularExpression { pattern, reason } => {
+                write!(f, "invalid regular expression `{}`: {}", pattern.escape_debug(), reason.escape_debug())
+            }
+            Error::PartitionAssignor { assignor, reason } => {
+                write!(f, "the assignor `{}` made no valid assignment: {reason}", assignor.escape_debug())
+            }
+            Error::RebalanceListener { source } => write!(f, "the rebalance listener failed: {source}"),
             Error::Wakeup => write!(f, "woken by its waker"),
             Error::Closed => write!(f, "the broker is closed: open the file again"),
             Error::AlreadyOpen { path } => write!(
@@ -382,6 +495,7 @@ impl std::error::Error for Error {
         match self {
             Error::Io { source, .. } => Some(&**source),
             Error::DurabilityUnknown { source } | Error::ReopenRequired { source } => Some(&**source),
+            Error::RebalanceListener { source } => Some(&**source),
             _ => None,
         }
     }

@@ -71,14 +71,18 @@ pub fn pack(batches: &[&[u8]], topic: u128) -> Result<Vec<Vec<u8>>, &'static str
     Ok(chunks)
 }
 
-/// Reads what a frame carries: the records of each entry.
+/// Reads what a frame carries: the records of each append.
 ///
 /// # Errors
 ///
 /// What is wrong with it.
 pub fn read_entries(payload: &[u8]) -> Result<Vec<Vec<Record>>, &'static str> {
     let entries = decode_entries(payload).map_err(|DecodeError(reason)| reason)?;
-    Ok(entries.iter().map(|Entry::Append(batch)| records_of(batch)).collect())
+    let records = |entry: &Entry| match entry {
+        Entry::Append(batch) => Some(records_of(batch)),
+        Entry::Group(_) => None,
+    };
+    Ok(entries.iter().filter_map(records).collect())
 }
 
 /// Writes a journal whose first frame begins at `start`, a multiple of 8, with a frame for each payload while there is room,

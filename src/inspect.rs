@@ -27,6 +27,10 @@ pub struct CheckReport {
     pub records: u64,
     /// Bytes of chunks.
     pub bytes: u64,
+    /// Consumer groups in the store.
+    pub groups: u64,
+    /// Offsets that they have committed.
+    pub committed_offsets: u64,
     /// Acknowledged records that are not in the store yet.
     pub tail_records: u64,
     /// Journal frames read that the store does not need any more after the next checkpoint.
@@ -50,13 +54,16 @@ impl fmt::Display for CheckReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}: {} topics, {} partitions, {} chunks with {} records in {} bytes, {} records in {} journal frames",
+            "{}: {} topics, {} partitions, {} chunks with {} records in {} bytes, {} groups with {} committed offsets, \
+             {} records in {} journal frames",
             if self.is_healthy() { "healthy" } else { "DAMAGED" },
             self.topics,
             self.partitions,
             self.chunks,
             self.records,
             self.bytes,
+            self.groups,
+            self.committed_offsets,
             self.tail_records,
             self.frames
         )?;

@@ -65,8 +65,8 @@
 //!
 //! # What it is not
 //!
-//! It is not a server, does not replicate, and has no network code. One process opens the file at a time. Consumer groups with
-//! committed offsets, compaction and transactions are not there yet.
+//! It is not a server, does not replicate, and has no network code. One process opens the file at a time. Compaction and
+//! transactions are not there yet.
 //!
 //! It deletes nothing unless it is told to: by default a topic keeps its records for ever, where Kafka keeps them 7 days. See
 //! [`TopicConfig`] and [`Broker::clean`].
@@ -88,7 +88,9 @@ mod inspect;
 mod record;
 mod types;
 
+mod assignor;
 mod codec;
+mod group;
 mod partitioner;
 mod retention;
 
@@ -112,14 +114,22 @@ pub mod docs;
 pub mod fuzzing;
 
 pub use admin::{NewTopic, PartitionDescription, TopicDescription};
+pub use assignor::{
+    Assignor, GroupAssignment, GroupSpec, MemberSpec, RangeAssignor, RoundRobinAssignor, StickyAssignor,
+    UniformAssignor, assignor_named,
+};
 pub use broker::{Broker, Builder};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::{CleanupPolicy, ConfigEntry, ConfigSource, Durability, MAX_MESSAGE_BYTES_LIMIT, TopicConfig};
 pub use consumer::{
-    Consumer, ConsumerBuilder, ConsumerRecord, ConsumerRecords, Header, Headers, OffsetReset, OwnedRecord, RecordIter,
-    RecordReceiver, Waker,
+    Consumer, ConsumerBuilder, ConsumerRecord, ConsumerRecords, Header, Headers, ListenerResult, OffsetReset,
+    OwnedRecord, RebalanceListener, RecordIter, RecordReceiver, Waker,
 };
 pub use error::{Error, Result};
+pub use group::{
+    GroupDescription, GroupListing, GroupMembershipOperation, GroupMetadata, GroupName, GroupState, MemberDescription,
+    OffsetAndMetadata, OffsetChange, PartitionLag, ResetTo,
+};
 pub use inspect::{CheckReport, CleanReport, Stats, VacuumReport};
 pub use partitioner::{Murmur2Partitioner, Partitioner, partition_for_key};
 pub use producer::{Delivery, Producer, ProducerBuilder};

@@ -106,7 +106,8 @@ impl Run {
                 let end = self.state.log(name, partition).map_or(0, Log::end);
                 Step::DeleteRecords { name, partition, before: input.flag().then(|| input.below(end + 2)) }
             }
-            5..=7 => Step::Send(self.choose_sends(input, name, partition)),
+            5 | 6 => Step::Send(self.choose_sends(input, name, partition)),
+            7 => self.choose_commit(input, name, partition),
             8 | 9 => Step::SendAll(self.choose_sends(input, name, partition)),
             10 => Step::Maintain,
             11 => Step::Sync,
@@ -114,6 +115,19 @@ impl Run {
             12 => Step::Expire { name, age_ms: 10 },
             13 => CLEAN,
             _ => Step::Vacuum,
+        }
+    }
+
+    /// Any offset: a commit is not checked against the log.
+    fn choose_commit(&mut self, input: &mut Bytes<'_>, name: &'static str, partition: u32) -> Step {
+        let group = ["g", "h"][usize::from(input.flag())];
+        match input.below(8) {
+            0 => Step::DeleteGroup { group },
+            1..=3 => match self.choose_sends(input, name, partition).into_iter().next() {
+                Some(send) => Step::SendAndCommit { group, send },
+                None => Step::Sync,
+            },
+            _ => Step::Commit { group, name, partition, offset: input.below(1 << 40) },
         }
     }
 
@@ -349,6 +363,7 @@ enum Refusal {
     OutOfRange,
     TooLarge,
     Collides,
+    NoGroup,
 }
 
 impl Refusal {
@@ -360,6 +375,7 @@ impl Refusal {
             Refusal::OutOfRange => matches!(error, Error::OffsetOutOfRange { .. }),
             Refusal::TooLarge => matches!(error, Error::RecordTooLarge { .. }),
             Refusal::Collides => matches!(error, Error::InvalidTopic { .. }),
+            Refusal::NoGroup => matches!(error, Error::GroupIdNotFound { .. }),
         }
     }
 }
@@ -380,6 +396,12 @@ fn refusal(state: &Model, step: &Step) -> Option<Refusal> {
             Some(log) => before.is_some_and(|before| before > log.end()).then_some(Refusal::OutOfRange),
         },
         Step::Send(sends) | Step::SendAll(sends) => sends.iter().find_map(|send| refusal_of(state, send)),
+        Step::SendAndCommit { send, .. } => refusal_of(state, send),
+        Step::Commit { name, partition, .. } => state.log(name, *partition).is_none().then_some(Refusal::Unknown),
+        Step::DeleteGroup { group } => {
+            let exists = state.commits.keys().any(|(other, _)| other == group);
+            (!exists).then_some(Refusal::NoGroup)
+        }
         Step::Clean { .. } | Step::Maintain | Step::Sync | Step::Vacuum | Step::Reopen => None,
     }
 }
@@ -413,19 +435,22 @@ fn accepted_part(state: &Model, step: &Step) -> Step {
 /// from partition to partition.
 fn states_within(before: &Model, step: &Step) -> Vec<Model> {
     let mut states = vec![before.clone()];
-    if let Step::Clean { now_ms } = step {
+    let part = |sends: &[Send]| {
         let mut state = before.clone();
-        for partition in before.expired(*now_ms) {
-            state.empty(&partition);
-            states.push(state.clone());
-        }
-    }
-    if let Step::Send(sends) = step {
-        states.extend((1..sends.len()).map(|count| {
+        state.apply(&Step::Send(sends.to_vec()), None);
+        state
+    };
+    match step {
+        Step::Send(sends) => states.extend((1..sends.len()).map(|count| part(&sends[..count]))),
+        Step::SendAndCommit { send, .. } => states.push(part(std::slice::from_ref(send))),
+        Step::Clean { now_ms } => {
             let mut state = before.clone();
-            state.apply(&Step::Send(sends[..count].to_vec()), None);
-            state
-        }));
+            for partition in before.expired(*now_ms) {
+                state.empty(&partition);
+                states.push(state.clone());
+            }
+        }
+        _ => {}
     }
     states
 }

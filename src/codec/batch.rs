@@ -93,7 +93,7 @@ impl BatchHeader {
     }
 }
 
-fn decode_offset(reader: &mut Reader<'_>) -> Result<Offset, DecodeError> {
+pub(super) fn decode_offset(reader: &mut Reader<'_>) -> Result<Offset, DecodeError> {
     let offset = reader.u64()?;
     if offset > Offset::MAX.get() {
         return Err(DecodeError("an offset exceeds 2^63 - 1"));

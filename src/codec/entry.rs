@@ -1,11 +1,13 @@
 //! What a journal frame carries: entries, one behind the other.
 //!
 //! ```text
-//! entry   kind   u8    1: append; others are reserved
+//! entry   kind   u8    1: append; 2 to 5: of a group; others are reserved
 //!         append: batch header and its records
+//!         of a group: see the module `group`
 //! ```
 
 use super::batch::{BatchHeader, RecordBatch};
+use super::group::{GroupEntry, decode_group_entry};
 use super::{DecodeError, Reader};
 
 const APPEND: u8 = 1;
@@ -15,6 +17,8 @@ const APPEND: u8 = 1;
 pub(crate) enum Entry {
     /// Records were appended to a partition.
     Append(RecordBatch),
+    /// A consumer group changed.
+    Group(GroupEntry),
 }
 
 /// How many bytes [`encode_append`] writes for records of `records_len` bytes.
@@ -46,14 +50,19 @@ fn decode_entry(reader: &mut Reader<'_>) -> Result<Entry, DecodeError> {
             let batch = reader.take(BatchHeader::LEN + header.length as usize)?;
             Ok(Entry::Append(RecordBatch::decode(batch.to_vec(), 0)?))
         }
-        _ => Err(DecodeError("a frame has an entry of a kind that this release does not know")),
+        kind => match decode_group_entry(kind, reader) {
+            Some(entry) => Ok(Entry::Group(entry?)),
+            None => Err(DecodeError("a frame has an entry of a kind that this release does not know")),
+        },
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::batch::tests::batch_of;
+    use super::super::group::{GroupChange, encode_group_entry};
     use super::*;
+    use crate::group::GroupName;
     use proptest::prelude::*;
 
     #[test]
@@ -65,9 +74,14 @@ mod tests {
             encode_append(&mut payload, batch);
             assert_eq!(payload.len() - before, append_entry_len(batch.records().len()));
         }
+        let deleted = GroupEntry { group: GroupName::new("g").unwrap(), change: GroupChange::Delete };
+        encode_group_entry(&mut payload, &deleted);
         let decoded = decode_entries(&payload).unwrap();
-        let headers: Vec<_> = decoded.iter().map(|Entry::Append(batch)| batch.header).collect();
-        assert_eq!(headers, batches.map(|batch| batch.header));
+        let [Entry::Append(first), Entry::Append(second), Entry::Group(group)] = &decoded[..] else {
+            panic!("{decoded:?}");
+        };
+        assert_eq!([first.header, second.header], batches.map(|batch| batch.header));
+        assert_eq!(*group, deleted);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod batch;
 mod chunk;
 mod entry;
+mod group;
 mod mark;
 mod record;
 mod varint;
@@ -14,6 +15,9 @@ mod varint;
 pub(crate) use batch::{BatchBuilder, BatchHeader, Place, RecordBatch, Walk, WalkedRecord};
 pub(crate) use chunk::{CHUNK_VERSION, Chunk, ChunkError, ChunkRoom, ChunkWriter, MERGE_CHUNK, decode_chunk};
 pub(crate) use entry::{Entry, append_entry_len, decode_entries, encode_append};
+pub(crate) use group::{
+    ChangedGroup, GroupChange, GroupChanges, GroupEntry, decode_group_name, encode_group_entry, group_entry_len,
+};
 pub(crate) use mark::Mark;
 pub(crate) use record::{HeaderIter, RawHeader, RecordParts, encoded_len};
 

@@ -1,17 +1,19 @@
 //! The consumer itself: assignment, polling, positions.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::assignment::Assignment;
+use super::membership::Membership;
 use super::options::{ConsumerBuilder, OffsetReset};
 use super::positions::{Assigned, Budget, Lost, Position};
 use super::receiver::RecordReceiver;
 use super::records::ConsumerRecords;
 use crate::broker::Broker;
-use crate::engine::{Engine, PartitionLog, Waiter};
+use crate::engine::{Engine, PartitionLog, Start, Subscription, Waiter};
 use crate::error::{Error, Result};
+use crate::group::{GroupMembershipOperation, GroupName};
 use crate::types::{Offset, OffsetAndTimestamp, OffsetSpec, TopicPartition};
 
 /// Reads records from the partitions that it was assigned, each from a position of its own.
@@ -49,12 +51,13 @@ use crate::types::{Offset, OffsetAndTimestamp, OffsetSpec, TopicPartition};
 /// `poll` returns nothing from it. When a topic is created again under the name, it is another topic: reading starts anew by
 /// the offset reset.
 pub struct Consumer {
-    options: ConsumerBuilder,
-    waiter: Arc<Waiter>,
-    assigned: Vec<Assigned>,
-    by_name: HashMap<TopicPartition, usize>,
-    /// The partition whose turn it is (C-10).
-    turn: usize,
+    pub(super) options: ConsumerBuilder,
+    pub(super) waiter: Arc<Waiter>,
+    pub(super) assignment: Assignment,
+    /// `None` without a group id.
+    pub(super) membership: Option<Membership>,
+    /// A rebalance listener is running: what would call it again is refused.
+    pub(super) in_listener: bool,
 }
 
 /// Ends a [`Consumer::poll`] from another thread. Cheap to clone.
@@ -84,19 +87,38 @@ impl Waker {
 }
 
 impl Consumer {
-    pub(super) fn new(options: ConsumerBuilder) -> Self {
+    pub(super) fn new(options: ConsumerBuilder) -> Result<Self> {
         let waiter = Arc::new(Waiter::default());
-        options.broker.engine().watch(&waiter);
-        Self { options, waiter, assigned: Vec::new(), by_name: HashMap::new(), turn: 0 }
+        let engine = options.broker.engine();
+        engine.check_open()?;
+        engine.watch(&waiter);
+        let membership = match &options.group {
+            None => None,
+            Some(group) => {
+                let group = engine.group(&GroupName::new(group)?)?;
+                Some(Membership::new(group, &options, engine.options.clock.monotonic_ms()))
+            }
+        };
+        let assignment = Assignment::new(Arc::clone(&waiter));
+        Ok(Self { options, waiter, assignment, membership, in_listener: false })
     }
 
-    /// Reads these partitions instead of the present ones (C-4). Those that stay keep their position and whether they are
-    /// paused. None at all ends the assignment.
+    /// Reads these partitions instead of the present ones (C-4), without being a member of a group. Those that stay keep their
+    /// position and whether they are paused. None at all ends the assignment. With automatic commits, the positions are
+    /// committed first.
     ///
     /// # Errors
     ///
-    /// [`UnknownTopicOrPartition`](Error::UnknownTopicOrPartition) and [`Closed`](Error::Closed); the assignment is then as before.
+    /// [`UnknownTopicOrPartition`](Error::UnknownTopicOrPartition) and [`Closed`](Error::Closed);
+    /// [`IllegalState`](Error::IllegalState) while it subscribes: [`unsubscribe`](Consumer::unsubscribe) first (C-1). The
+    /// assignment is then as before.
     pub fn assign<P: Into<TopicPartition>>(&mut self, partitions: impl IntoIterator<Item = P>) -> Result<()> {
+        self.check_not_in_listener()?;
+        if self.subscribed().is_some() {
+            return Err(Error::illegal_state(
+                "this consumer subscribes: unsubscribe before assigning partitions (C-1)",
+            ));
+        }
         let engine = self.engine();
         engine.check_open()?;
         let mut logs = Vec::new();
@@ -105,25 +127,76 @@ impl Consumer {
             let log = Arc::clone(engine.topic(partition.topic())?.partition(partition.partition())?);
             logs.push(log);
         }
-        let mut before: HashMap<TopicPartition, Assigned> =
-            self.assigned.drain(..).map(|assigned| (assigned.log.name.clone(), assigned)).collect();
-        self.by_name.clear();
-        for log in logs {
-            if self.by_name.contains_key(&log.name) {
-                continue;
-            }
-            self.by_name.insert(log.name.clone(), self.assigned.len());
-            let kept = before.remove(&log.name).filter(|kept| Arc::ptr_eq(&kept.log, &log));
-            self.assigned.push(kept.unwrap_or_else(|| Assigned::new(log, &self.waiter)));
-        }
-        before.values().for_each(|removed| removed.log.remove_waiter(&self.waiter));
-        self.turn = 0;
+        self.auto_commit()?;
+        self.assignment.replace(logs);
         Ok(())
+    }
+
+    /// Reads these topics instead of the present ones (C-2), sharing them with the other members of its group: the next `poll`
+    /// joins the group, and follows every change. A topic that does not exist is waited for (C-6). No topics at all:
+    /// [`unsubscribe`](Consumer::unsubscribe).
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidGroupId`](Error::InvalidGroupId) without a group; [`InvalidTopic`](Error::InvalidTopic);
+    /// [`IllegalState`](Error::IllegalState) when partitions are assigned (C-1); [`Closed`](Error::Closed).
+    pub fn subscribe(&mut self, topics: impl IntoIterator<Item = impl AsRef<str>>) -> Result<()> {
+        let subscription = Subscription::topics(topics)?;
+        if subscription.is_empty() {
+            return self.unsubscribe();
+        }
+        self.set_subscription(subscription)
+    }
+
+    /// Reads all topics whose *whole* name matches a regular expression, also those that come later (C-3).
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidRegularExpression`](Error::InvalidRegularExpression); as [`subscribe`](Consumer::subscribe).
+    pub fn subscribe_pattern(&mut self, pattern: &str) -> Result<()> {
+        self.set_subscription(Subscription::pattern(pattern)?)
+    }
+
+    /// Leaves the group and reads nothing any more. The listener is told what is revoked; nothing is committed, not even
+    /// automatically (C-7). Ends an assignment, too.
+    ///
+    /// # Errors
+    ///
+    /// What the listener failed with; [`IllegalState`](Error::IllegalState) within a listener. It has left all the same.
+    pub fn unsubscribe(&mut self) -> Result<()> {
+        self.check_not_in_listener()?;
+        self.leave(GroupMembershipOperation::Default, true)
+    }
+
+    /// The topics that it subscribes to, or the pattern as `/pattern/`; empty when it does not subscribe.
+    pub fn subscription(&self) -> Vec<String> {
+        self.subscribed().map(Subscription::names).unwrap_or_default()
+    }
+
+    /// Commits the positions if that happens automatically, tells the listener, leaves the group, and waits until everything
+    /// that was committed is (C-43). Dropping a consumer does the same, but tells nobody and ignores errors.
+    ///
+    /// # Errors
+    ///
+    /// What the last commits or the listener failed with. It is closed all the same.
+    pub fn close(self) -> Result<()> {
+        self.close_with(GroupMembershipOperation::Default)
+    }
+
+    /// [`close`](Consumer::close), and says what becomes of the member (KIP-1092).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn close_with(mut self, operation: GroupMembershipOperation) -> Result<()> {
+        let committed = self.auto_commit();
+        let left = self.leave(operation, true);
+        committed.and(left)
     }
 
     /// The partitions that it reads.
     pub fn assignment(&self) -> Vec<TopicPartition> {
-        self.assigned.iter().map(|assigned| assigned.log.name.clone()).collect()
+        self.assignment.names()
     }
 
     /// Returns records as soon as there are some, or none when `timeout` passes. [`Duration::ZERO`] never waits;
@@ -139,16 +212,30 @@ impl Consumer {
     /// - [`Wakeup`](Error::Wakeup) after [`Waker::wake`];
     /// - [`NoOffsetForPartition`](Error::NoOffsetForPartition), [`OffsetOutOfRange`](Error::OffsetOutOfRange) with
     ///   [`OffsetReset::None`];
-    /// - [`IllegalState`](Error::IllegalState) while nothing is assigned (C-8);
+    /// - [`IllegalState`](Error::IllegalState) while it neither subscribes nor has partitions assigned (C-8), and within a
+    ///   rebalance listener;
+    /// - [`RebalanceListener`](Error::RebalanceListener): the listener failed; the new assignment is in force all the same;
+    /// - [`UnreleasedInstanceId`](Error::UnreleasedInstanceId): another consumer of the group has this instance id;
+    /// - [`PartitionAssignor`](Error::PartitionAssignor): the group's assignor failed;
     /// - [`Corrupt`](Error::Corrupt), naming partition and offset, [`Io`](Error::Io);
     /// - [`Closed`](Error::Closed), also when the broker closes meanwhile.
     pub fn poll(&mut self, timeout: Duration) -> Result<ConsumerRecords> {
+        self.check_not_in_listener()?;
+        self.enter_poll();
+        self.auto_commit_if_due();
+        let records = self.poll_within(timeout);
+        self.leave_poll();
+        records
+    }
+
+    fn poll_within(&mut self, timeout: Duration) -> Result<ConsumerRecords> {
         let mut deadline = None;
         loop {
             if self.waiter.take_wake() {
                 return Err(Error::Wakeup);
             }
             self.engine().check_open()?;
+            self.rebalance()?;
             let records = self.read()?;
             if !records.is_empty() || timeout.is_zero() {
                 return Ok(records);
@@ -185,7 +272,7 @@ impl Consumer {
             }
             spec => Position::Seek(spec),
         };
-        self.assigned_mut(partition)?.seek(position);
+        self.assignment.get_mut(partition)?.seek(position);
         Ok(())
     }
 
@@ -199,10 +286,12 @@ impl Consumer {
     pub fn position(&mut self, partition: &TopicPartition) -> Result<Offset> {
         let (reset, now_ms) = (self.options.offset_reset, self.now_ms());
         let engine = Arc::clone(self.engine());
-        let assigned = self.assigned_mut(partition)?;
+        let assigned = self.assignment.get_mut(partition)?;
         if let Position::At(offset) = assigned.position {
             return Ok(offset);
         }
+        self.start_at_committed();
+        let assigned = self.assignment.get_mut(partition)?;
         match assigned.resolve(&engine, reset, now_ms)? {
             Ok(offset) | Err(Lost::OutOfRange(offset)) => Ok(offset),
             Err(Lost::NoOffset) => Err(Error::NoOffsetForPartition { partitions: vec![partition.clone()] }),
@@ -229,7 +318,8 @@ impl Consumer {
 
     /// The partitions that are paused.
     pub fn paused(&self) -> Vec<TopicPartition> {
-        self.assigned.iter().filter(|assigned| assigned.paused).map(|assigned| assigned.log.name.clone()).collect()
+        let paused = self.assignment.partitions.iter().filter(|assigned| assigned.paused);
+        paused.map(|assigned| assigned.log.name.clone()).collect()
     }
 
     /// How many offsets lie between the position and the end (C-27); `None` until the position is known.
@@ -238,7 +328,7 @@ impl Consumer {
     ///
     /// [`IllegalState`](Error::IllegalState) when the partition is not assigned.
     pub fn lag(&self, partition: &TopicPartition) -> Result<Option<u64>> {
-        let assigned = self.assigned(partition)?;
+        let assigned = self.assignment.get(partition)?;
         Ok(match assigned.position {
             Position::At(offset) => Some(assigned.log.end() - offset),
             Position::Seek(_) | Position::Unset => None,
@@ -312,31 +402,25 @@ impl Consumer {
         &self.options.broker
     }
 
-    fn engine(&self) -> &Arc<Engine> {
+    pub(super) fn engine(&self) -> &Arc<Engine> {
         self.options.broker.engine()
+    }
+
+    pub(super) fn monotonic_ms(&self) -> i64 {
+        self.engine().options.clock.monotonic_ms()
     }
 
     fn now_ms(&self) -> i64 {
         self.engine().options.clock.now_ms()
     }
 
-    fn assigned(&self, partition: &TopicPartition) -> Result<&Assigned> {
-        let assigned = self.by_name.get(partition).and_then(|&i| self.assigned.get(i));
-        assigned.ok_or_else(|| not_assigned(partition))
-    }
-
-    fn assigned_mut(&mut self, partition: &TopicPartition) -> Result<&mut Assigned> {
-        let assigned = self.by_name.get(partition).and_then(|&i| self.assigned.get_mut(i));
-        assigned.ok_or_else(|| not_assigned(partition))
-    }
-
     fn set_paused<'a>(&mut self, partitions: impl IntoIterator<Item = &'a TopicPartition>, paused: bool) -> Result<()> {
         let partitions: Vec<_> = partitions.into_iter().collect();
         for partition in &partitions {
-            self.assigned(partition)?;
+            self.assignment.get(partition)?;
         }
         for partition in partitions {
-            self.assigned_mut(partition)?.paused = paused;
+            self.assignment.get_mut(partition)?.paused = paused;
         }
         Ok(())
     }
@@ -360,17 +444,21 @@ impl Consumer {
 
     /// Whether anything changed that the last [`read`](Consumer::read) could not see.
     fn should_look_again(&self) -> bool {
-        let reappeared = |assigned: &Assigned| successor(self.engine(), &assigned.log).is_some();
-        self.engine().check_open().is_err()
-            || self.assigned.iter().any(|assigned| assigned.has_records() || reappeared(assigned))
+        let engine = self.engine();
+        let follows = self.subscribed().is_none();
+        let reappeared = |assigned: &Assigned| follows && successor(engine, &assigned.log).is_some();
+        engine.check_open().is_err()
+            || self.membership.as_ref().is_some_and(|membership| membership.has_news(engine))
+            || self.assignment.partitions.iter().any(|assigned| assigned.has_records() || reappeared(assigned))
     }
 
     /// Gives out what there is now, without waiting.
     fn read(&mut self) -> Result<ConsumerRecords> {
-        if self.assigned.is_empty() {
-            return Err(Error::illegal_state("nothing is assigned: assign partitions first (C-8)"));
+        if self.assignment.is_empty() && self.subscribed().is_none() {
+            return Err(Error::illegal_state("nothing to read: subscribe to topics or assign partitions first (C-8)"));
         }
         self.follow_recreated();
+        self.start_at_committed();
         let engine = Arc::clone(self.engine());
         self.resolve_positions(&engine)?;
         let mut budget =
@@ -389,9 +477,9 @@ impl Consumer {
     /// Lets every partition give what was read ahead of it, in turn. `false` when the budget ended it.
     fn read_round(&mut self, engine: &Engine, budget: &mut Budget, records: &mut ConsumerRecords) -> Result<bool> {
         let partition_bytes = self.options.max_partition_fetch_bytes;
-        for _ in 0..self.assigned.len() {
-            let turn = self.turn;
-            let Some(assigned) = self.assigned.get_mut(turn) else { break };
+        for _ in 0..self.assignment.partitions.len() {
+            let turn = self.assignment.turn;
+            let Some(assigned) = self.assignment.partitions.get_mut(turn) else { break };
             if assigned.has_records()
                 && let Position::At(offset) = assigned.position
             {
@@ -403,7 +491,7 @@ impl Consumer {
                     return Ok(false);
                 }
             }
-            self.turn = (turn + 1) % self.assigned.len();
+            self.assignment.turn = (turn + 1) % self.assignment.partitions.len();
         }
         Ok(true)
     }
@@ -414,7 +502,7 @@ impl Consumer {
         let mut no_offset = Vec::new();
         let mut out_of_range = Vec::new();
         let mut now_ms = None;
-        for assigned in &mut self.assigned {
+        for assigned in &mut self.assignment.partitions {
             assigned.given = 0;
             if assigned.log.is_deleted() {
                 continue;
@@ -438,10 +526,29 @@ impl Consumer {
         Ok(())
     }
 
-    /// Goes over to topics that were deleted and created again.
+    /// Gives the partitions without a position the one that the group left off at (C-19), or the log start where it has to
+    /// read everything (T-8).
+    fn start_at_committed(&mut self) {
+        let Some(membership) = &self.membership else { return };
+        for assigned in &mut self.assignment.partitions {
+            if assigned.position != Position::Unset {
+                continue;
+            }
+            match membership.group.start_of(assigned.log.id) {
+                Start::Committed(offset) => assigned.seek(Position::At(offset)),
+                Start::Beginning => assigned.seek(Position::Seek(OffsetSpec::Earliest)),
+                Start::Reset => {}
+            }
+        }
+    }
+
+    /// Goes over to topics that were deleted and created again. In a group, the rebalance does.
     fn follow_recreated(&mut self) {
+        if self.subscribed().is_some() {
+            return;
+        }
         let engine = Arc::clone(self.options.broker.engine());
-        for assigned in &mut self.assigned {
+        for assigned in &mut self.assignment.partitions {
             if let Some(log) = successor(&engine, &assigned.log) {
                 assigned.follow(log, &self.waiter);
             }
@@ -457,21 +564,18 @@ fn successor(engine: &Engine, log: &PartitionLog) -> Option<Arc<PartitionLog>> {
     engine.topic(log.topic.as_str()).ok()?.partition(log.id.partition).ok().cloned()
 }
 
-fn not_assigned(partition: &TopicPartition) -> Error {
-    Error::illegal_state(format!("partition {partition} is not assigned to this consumer"))
-}
-
 impl Drop for Consumer {
     fn drop(&mut self) {
-        for assigned in &self.assigned {
-            assigned.log.remove_waiter(&self.waiter);
-        }
+        // Nobody is left to be told what fails.
+        let _ = self.auto_commit();
+        let _ = self.leave(GroupMembershipOperation::Default, false);
     }
 }
 
 impl fmt::Debug for Consumer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let positions = self.assigned.iter().map(|assigned| (assigned.log.name.to_string(), assigned.position));
+        let positions =
+            self.assignment.partitions.iter().map(|assigned| (assigned.log.name.to_string(), assigned.position));
         f.debug_struct("Consumer").field("positions", &positions.collect::<Vec<_>>()).finish_non_exhaustive()
     }
 }

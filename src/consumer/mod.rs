@@ -1,12 +1,17 @@
-//! Reading records.
+//! Reading records, alone or in a group.
 
+mod assignment;
+mod commits;
 mod handle;
+mod listener;
+mod membership;
 mod options;
 mod positions;
 mod receiver;
 mod records;
 
 pub use handle::{Consumer, Waker};
+pub use listener::{ListenerResult, RebalanceListener};
 pub use options::{ConsumerBuilder, OffsetReset};
 pub use receiver::RecordReceiver;
 pub use records::{ConsumerRecord, ConsumerRecords, Header, Headers, OwnedRecord, RecordIter};

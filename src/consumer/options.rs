@@ -1,10 +1,13 @@
 //! How a consumer reads.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::handle::Consumer;
+use crate::assignor::Assignor;
 use crate::broker::Broker;
+use crate::config::millis;
 use crate::error::{Error, Result};
 use crate::types::TopicPartition;
 
@@ -93,6 +96,13 @@ pub struct ConsumerBuilder {
     pub(super) max_poll_records: usize,
     pub(super) fetch_max_bytes: usize,
     pub(super) max_partition_fetch_bytes: usize,
+    pub(super) group: Option<String>,
+    pub(super) group_instance_id: Option<String>,
+    pub(super) client_id: String,
+    pub(super) assignor: Option<Arc<dyn Assignor>>,
+    pub(super) auto_commit_interval: Option<Duration>,
+    pub(super) max_poll_interval: Duration,
+    pub(super) session_timeout: Duration,
 }
 
 impl ConsumerBuilder {
@@ -103,7 +113,67 @@ impl ConsumerBuilder {
             max_poll_records: 500,
             fetch_max_bytes: 50 << 20,
             max_partition_fetch_bytes: 1 << 20,
+            group: None,
+            group_instance_id: None,
+            client_id: "consumer".to_owned(),
+            assignor: None,
+            auto_commit_interval: None,
+            max_poll_interval: Duration::from_secs(300),
+            session_timeout: Duration::from_secs(45),
         }
+    }
+
+    /// The group whose committed offsets it starts at, and in whose name it commits (`group.id`). With
+    /// [`subscribe`](ConsumerBuilder::subscribe) it becomes a member, and shares the topics with the others; with
+    /// [`assign`](ConsumerBuilder::assign) it reads what it is told.
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.group = Some(group.into());
+        self
+    }
+
+    /// Makes it a static member of that name (`group.instance.id`, KIP-345): when it is closed, its partitions wait for
+    /// [`session_timeout`](ConsumerBuilder::session_timeout) for a consumer of the same name to come back, and nothing moves.
+    pub fn group_instance_id(mut self, instance_id: impl Into<String>) -> Self {
+        self.group_instance_id = Some(instance_id.into());
+        self
+    }
+
+    /// What it is called in descriptions of its group (`client.id`); default `consumer`. Its member id begins with it.
+    pub fn client_id(mut self, client_id: impl Into<String>) -> Self {
+        self.client_id = client_id.into();
+        self
+    }
+
+    /// How its group shares partitions among the members; default: what the other members ask for, and
+    /// [`UniformAssignor`](crate::UniformAssignor) when none does. The group uses the one that most of its members ask for.
+    pub fn assignor(mut self, assignor: impl Assignor) -> Self {
+        self.assignor = Some(Arc::new(assignor));
+        self
+    }
+
+    /// Commits the positions by itself, at most this often (`enable.auto.commit`, `auto.commit.interval.ms`); off by default.
+    ///
+    /// It happens within `poll`, which counts everything that the polls before returned as processed, before partitions are
+    /// given up, and when the consumer is closed or dropped (C-36). So records are processed at least once, if all of one poll
+    /// are before the next one, or before the consumer goes.
+    pub fn auto_commit(mut self, interval: Duration) -> Self {
+        self.auto_commit_interval = Some(interval);
+        self
+    }
+
+    /// How long a member may go without polling; default 5 minutes (`max.poll.interval.ms`, G-4). One that takes longer loses
+    /// its partitions to the others, its commits fail, and its next `poll` joins again. Time within `poll` does not count. The
+    /// background thread watches over it; without one, [`Broker::maintain`](crate::Broker::maintain) does.
+    pub fn max_poll_interval(mut self, interval: Duration) -> Self {
+        self.max_poll_interval = interval;
+        self
+    }
+
+    /// How long a static member may be away before its partitions go to the others; default 45 seconds (`session.timeout.ms`).
+    /// A dynamic member leaves at once when it is closed or dropped: within a process there is nothing to time out.
+    pub fn session_timeout(mut self, timeout: Duration) -> Self {
+        self.session_timeout = timeout;
+        self
     }
 
     /// Where to start without a position. The default is [`OffsetReset::Latest`]: **records that are there already are
@@ -133,14 +203,64 @@ impl ConsumerBuilder {
         self
     }
 
-    /// A consumer that reads these partitions, and commits no offsets.
+    /// A consumer that reads these partitions, and is no member of a group. It starts at what its
+    /// [`group`](ConsumerBuilder::group) committed, if it has one.
     ///
     /// # Errors
     ///
     /// - [`UnknownTopicOrPartition`](Error::UnknownTopicOrPartition);
-    /// - [`InvalidConfig`](Error::InvalidConfig) for `max_poll_records` 0;
+    /// - [`InvalidConfig`](Error::InvalidConfig) for `max_poll_records` 0; [`InvalidGroupId`](Error::InvalidGroupId);
     /// - [`Closed`](Error::Closed).
     pub fn assign<P: Into<TopicPartition>>(&self, partitions: impl IntoIterator<Item = P>) -> Result<Consumer> {
+        let mut consumer = self.build()?;
+        consumer.assign(partitions)?;
+        Ok(consumer)
+    }
+
+    /// A consumer that reads these topics as a member of its group: each partition goes to one of the members. It joins when it
+    /// is polled.
+    ///
+    /// ```
+    /// use brooklet::{Broker, NewTopic, OffsetReset, ProducerRecord};
+    /// use std::time::Duration;
+    ///
+    /// let broker = Broker::in_memory()?;
+    /// broker.create_topic(NewTopic::new("orders", 4))?;
+    /// let billing = broker.consumer().group("billing").offset_reset(OffsetReset::Earliest);
+    /// let (mut one, mut other) = (billing.subscribe(["orders"])?, billing.subscribe(["orders"])?);
+    /// for consumer in [&mut one, &mut other] {
+    ///     consumer.poll(Duration::ZERO)?;
+    /// }
+    /// // The first had all four; it gives two up when it polls again.
+    /// one.poll(Duration::ZERO)?;
+    /// other.poll(Duration::ZERO)?;
+    /// assert_eq!((one.assignment().len(), other.assignment().len()), (2, 2));
+    /// # Ok::<(), brooklet::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// - [`InvalidGroupId`](Error::InvalidGroupId) without a [`group`](ConsumerBuilder::group), or with a bad one;
+    /// - [`InvalidTopic`](Error::InvalidTopic) for a name that no topic can have. A topic that does not exist yet is waited for;
+    /// - [`InvalidConfig`](Error::InvalidConfig), [`Closed`](Error::Closed).
+    pub fn subscribe(&self, topics: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Consumer> {
+        let mut consumer = self.build()?;
+        consumer.subscribe(topics)?;
+        Ok(consumer)
+    }
+
+    /// A consumer that reads all topics whose *whole* name matches a regular expression (C-3), as a member of its group.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidRegularExpression`](Error::InvalidRegularExpression), and those of [`subscribe`](ConsumerBuilder::subscribe).
+    pub fn subscribe_pattern(&self, pattern: &str) -> Result<Consumer> {
+        let mut consumer = self.build()?;
+        consumer.subscribe_pattern(pattern)?;
+        Ok(consumer)
+    }
+
+    fn build(&self) -> Result<Consumer> {
         if self.max_poll_records == 0 {
             return Err(Error::InvalidConfig {
                 key: "max.poll.records".to_owned(),
@@ -148,9 +268,12 @@ impl ConsumerBuilder {
                 reason: "at least 1 is expected".to_owned(),
             });
         }
-        let mut consumer = Consumer::new(self.clone());
-        consumer.assign(partitions)?;
-        Ok(consumer)
+        Consumer::new(self.clone())
+    }
+
+    /// When positions are committed next; never, unless that happens automatically.
+    pub(super) fn auto_commit_after(&self, now_ms: i64) -> i64 {
+        self.auto_commit_interval.map_or(i64::MAX, |interval| now_ms.saturating_add(millis(interval)))
     }
 }
 

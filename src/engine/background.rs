@@ -167,7 +167,8 @@ impl Engine {
         if self.clean_due().is_some_and(|due| due <= now) {
             self.clean_in_background(clean_budget)?;
         }
-        Ok(())
+        self.expire_members();
+        self.expire_offsets()
     }
 
     /// When the next thing is due; `None` while there is nothing to do.
@@ -176,7 +177,17 @@ impl Engine {
             return None;
         }
         let checkpoint = self.checkpoint_due(&self.unapplied.lock());
-        [self.group_due(), self.sync_due(), checkpoint, self.clean_due()].into_iter().flatten().min()
+        [
+            self.group_due(),
+            self.sync_due(),
+            checkpoint,
+            self.next_member_due(),
+            self.next_expiry_due(),
+            self.clean_due(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// When the open group has lingered long enough.

@@ -27,6 +27,8 @@ impl Engine {
             chunks: stored.chunks,
             records: stored.records,
             bytes: stored.bytes,
+            groups: stored.groups,
+            committed_offsets: stored.offsets,
             ..CheckReport::default()
         };
         let catalogue = match self.store.load() {

@@ -1,7 +1,7 @@
 //! The checkpoint: what only the journal has moves into the store, in one store update that also stores how far it came.
 //!
-//! 1. Take the unapplied batches and the mark behind them: a whole number of frames.
-//! 2. Write them as chunks, with the mark, in one store update. **Its commit is the commit point.**
+//! 1. Take what is unapplied, batches and changes of consumer groups, and the mark behind it: a whole number of frames.
+//! 2. Write the batches as chunks, the changes as rows, with the mark, in one store update. **Its commit is the commit point.**
 //! 3. Only then: forget the tail's batches, and let the journal use the frames' space again.
 //!
 //! A crash before the commit point replays the frames; a crash after it finds the mark behind them.
@@ -13,20 +13,22 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Engine;
-use super::sequencer::LoggedBatch;
-use crate::codec::Mark;
+use super::sequencer::{Group, LoggedBatch};
+use crate::codec::{GroupChanges, Mark};
 use crate::error::{Error, Result};
 use crate::store::{Purpose, Session, Update};
 
-/// Acknowledged batches that the store does not have, in the one total order.
+/// What is acknowledged and the store does not have.
 #[derive(Debug, Default)]
 pub(crate) struct Unapplied {
+    /// In the one total order.
     batches: Vec<LoggedBatch>,
-    /// Behind the last of them; `None` in memory, or when nothing came since the broker was opened.
+    groups: GroupChanges,
+    /// Behind the last of it; `None` in memory, or when nothing came since the broker was opened.
     end: Option<Mark>,
-    /// What they take of `buffer_memory`.
+    /// What it takes of `buffer_memory`.
     pub(crate) bytes: usize,
-    /// When the first of them came.
+    /// When the first of it came.
     pub(crate) since: Option<Instant>,
 }
 
@@ -34,14 +36,19 @@ impl Unapplied {
     pub(crate) fn add(
         &mut self,
         batches: impl Iterator<Item = LoggedBatch>,
+        group: &Group,
         end: Option<Mark>,
-        bytes: usize,
         at: Instant,
     ) {
         self.batches.extend(batches);
+        group.entries.iter().for_each(|entry| self.groups.add(entry.clone()));
         self.end = end;
-        self.bytes += bytes;
+        self.bytes += group.bytes;
         self.since.get_or_insert(at);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.batches.is_empty() && self.groups.is_empty()
     }
 
     fn take(&mut self) -> Self {
@@ -50,10 +57,11 @@ impl Unapplied {
 
     /// Puts what was taken back in front.
     fn put_back(&mut self, mut taken: Self) {
-        if taken.batches.is_empty() {
+        if taken.is_empty() {
             return;
         }
         taken.batches.append(&mut self.batches);
+        taken.groups.append(std::mem::take(&mut self.groups));
         taken.end = self.end.or(taken.end);
         taken.bytes += self.bytes;
         *self = taken;
@@ -79,13 +87,17 @@ impl Engine {
     fn checkpoint_locked(&self) -> Result<()> {
         self.health.check()?;
         let taken = self.unapplied.lock().take();
-        if taken.batches.is_empty() {
+        if taken.is_empty() {
             return Ok(());
         }
         let _guard = self.health.guard("a checkpoint");
         let by_partition = sorted_by_partition(&taken.batches);
         let session = taken.end.map(Session::Open);
-        let applied = self.update_store(Purpose::Grow, |update| apply(update, &by_partition, session));
+        let applied = self.update_store(Purpose::Grow, |update| {
+            apply(update, &by_partition)?;
+            update.apply_group_changes(&taken.groups)?;
+            set_session(update, session)
+        });
         drop(by_partition);
         match applied {
             Ok(()) => self.forget(taken),
@@ -104,15 +116,21 @@ impl Engine {
     /// was done, as somebody else is changing the store, or the disk is full.
     ///
     /// The leader must not wait for `changing_store`: who holds it may be waiting for the lead.
-    pub(crate) fn checkpoint_with(&self, group: &[LoggedBatch], end: Option<Mark>, bytes: usize) -> Result<bool> {
+    pub(crate) fn checkpoint_with(&self, batches: &[LoggedBatch], group: &Group, end: Option<Mark>) -> Result<bool> {
         let Some(_turn) = self.changing_store.try_lock() else { return Ok(false) };
         self.health.check()?;
         let mut taken = self.unapplied.lock().take();
         let earlier = taken.batches.len();
-        taken.batches.extend_from_slice(group);
+        taken.batches.extend_from_slice(batches);
+        let changes: GroupChanges = group.entries.iter().cloned().collect();
         let by_partition = sorted_by_partition(&taken.batches);
         let session = end.map(Session::Open);
-        let applied = self.update_store(Purpose::Grow, |update| apply(update, &by_partition, session));
+        let applied = self.update_store(Purpose::Grow, |update| {
+            apply(update, &by_partition)?;
+            update.apply_group_changes(&taken.groups)?;
+            update.apply_group_changes(&changes)?;
+            set_session(update, session)
+        });
         drop(by_partition);
         if let Err(error) = applied {
             taken.batches.truncate(earlier);
@@ -120,9 +138,9 @@ impl Engine {
             return if matches!(error, Error::StorageFull { .. }) { Ok(false) } else { Err(error) };
         }
         taken.end = end;
-        taken.bytes += bytes;
+        taken.bytes += group.bytes;
         self.forget(taken);
-        group.iter().for_each(|(log, batch)| log.publish_stored(batch));
+        batches.iter().for_each(|(log, batch)| log.publish_stored(batch));
         Ok(true)
     }
 
@@ -145,7 +163,7 @@ impl Engine {
         }
     }
 
-    /// The store has these batches: the tail and the journal need not keep them.
+    /// The store has this: the tail and the journal need not keep them.
     fn forget(&self, applied: Unapplied) {
         for (log, batch) in &applied.batches {
             log.drop_tail_below(batch.header.last_offset.next());
@@ -176,7 +194,7 @@ fn sorted_by_partition(batches: &[LoggedBatch]) -> Vec<&LoggedBatch> {
     sorted
 }
 
-fn apply(update: &mut Update<'_>, batches: &[&LoggedBatch], session: Option<Session>) -> Result<()> {
+fn apply(update: &mut Update<'_>, batches: &[&LoggedBatch]) -> Result<()> {
     for run in batches.chunk_by(|(a, _), (b, _)| a.id == b.id) {
         let Some((log, _)) = run.first() else { continue };
         // Its topic may have been deleted since.
@@ -184,8 +202,35 @@ fn apply(update: &mut Update<'_>, batches: &[&LoggedBatch], session: Option<Sess
             update.append(log.id, log.topic_id, log.segment_limits(), run.iter().map(|(_, batch)| &**batch))?;
         }
     }
-    match session {
-        Some(session) => update.set_session(session),
-        None => Ok(()),
+    Ok(())
+}
+
+/// `None` in memory, where nothing is left to recover.
+fn set_session(update: &mut Update<'_>, session: Option<Session>) -> Result<()> {
+    session.map_or(Ok(()), |session| update.set_session(session))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{GroupChange, GroupEntry};
+    use crate::group::{GroupName, KeptState};
+
+    #[test]
+    fn what_is_put_back_lies_before_what_came_meanwhile() {
+        let entry = |group, change| GroupEntry { group: GroupName::new(group).unwrap(), change };
+        let epoch = |epoch| GroupChange::State(KeptState { epoch, ..KeptState::default() });
+        let unapplied = |entries: &[GroupEntry], bytes| {
+            let groups = entries.iter().cloned().collect();
+            Unapplied { groups, bytes, since: Some(Instant::now()), ..Unapplied::default() }
+        };
+        let first = [entry("a", epoch(1)), entry("b", epoch(1))];
+        let later = [entry("a", epoch(2)), entry("b", GroupChange::Delete)];
+        let mut later_only = unapplied(&later, 20);
+        let taken = unapplied(&first, 10);
+        let since = taken.since;
+        later_only.put_back(taken);
+        assert_eq!(later_only.groups, first.into_iter().chain(later).collect());
+        assert_eq!((later_only.bytes, later_only.since), (30, since));
     }
 }

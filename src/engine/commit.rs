@@ -10,13 +10,12 @@ use parking_lot::Mutex;
 
 use super::Engine;
 use super::progress::Turn;
-use super::sequencer::{Callback, Group, GroupNumber, LoggedBatch, OpenBatch};
-use crate::codec::encode_append;
+use super::sequencer::{Group, GroupNumber, Listener, LoggedBatch, OpenBatch};
+use crate::codec::{encode_append, encode_group_entry};
 use crate::config::Durability;
 use crate::disk::DiskFile;
 use crate::error::{Error, Result};
 use crate::journal::{AppendError, Frame, Journal};
-use crate::record::RecordMetadata;
 
 /// Where a leader puts a large group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,7 +139,10 @@ impl Engine {
         writer.spare = group.finish(&mut writer.batches);
         match self.commit(writer, &group, large) {
             Ok(()) => {
-                run_callbacks(group.take_callbacks(), &Ok(()));
+                if !group.entries.is_empty() {
+                    self.acknowledged(&group.entries);
+                }
+                tell(group.take_listeners(), &Ok(()));
                 self.progress.finish(group.number, Vec::new());
             }
             Err(AppendError::Nothing(error)) => self.fail(writer, group, error.clone(), error),
@@ -156,19 +158,19 @@ impl Engine {
     fn commit(&self, writer: &mut Writer, group: &Group, large: LargeGroups) -> Result<(), AppendError> {
         if large == LargeGroups::ToStore && group.bytes >= self.options.large_group() {
             let end = writer.journal.as_ref().map(Journal::end);
-            let committed = self.checkpoint_with(&writer.batches, end, group.bytes);
+            let committed = self.checkpoint_with(&writer.batches, group, end);
             if committed.map_err(AppendError::Unknown)? {
                 writer.batches.clear();
                 return Ok(());
             }
         }
-        self.write(writer)?;
+        self.write(writer, group)?;
         self.publish(writer, group);
         Ok(())
     }
 
-    /// Writes the batches as one frame and, in `Sync` mode, makes it durable.
-    fn write(&self, writer: &mut Writer) -> Result<(), AppendError> {
+    /// Writes the group as one frame and, in `Sync` mode, makes it durable.
+    fn write(&self, writer: &mut Writer, group: &Group) -> Result<(), AppendError> {
         self.health.check().map_err(AppendError::Nothing)?;
         let Some(journal) = &mut writer.journal else { return Ok(()) };
         if let Some(applied) = self.recycled.lock().take() {
@@ -177,6 +179,9 @@ impl Engine {
         writer.frame.clear();
         for (_, batch) in &writer.batches {
             encode_append(writer.frame.payload_mut(), batch);
+        }
+        for entry in &group.entries {
+            encode_group_entry(writer.frame.payload_mut(), entry);
         }
         journal.append(&mut writer.frame, self.durable.synced())?;
         let end = journal.end().sequence;
@@ -188,7 +193,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes acknowledged batches visible, and hands them to the next checkpoint.
+    /// Makes acknowledged batches visible, and hands the group to the next checkpoint.
     fn publish(&self, writer: &mut Writer, group: &Group) {
         for (log, batch) in &writer.batches {
             log.publish(Arc::clone(batch));
@@ -197,7 +202,7 @@ impl Engine {
         let at = group.opened_at.unwrap_or_else(Instant::now);
         let checkpoint_due = {
             let mut unapplied = self.unapplied.lock();
-            unapplied.add(writer.batches.drain(..), end, group.bytes, at);
+            unapplied.add(writer.batches.drain(..), group, end, at);
             self.checkpoint_due(&unapplied)
         };
         let sync_due = self.flush_interval().and_then(|interval| at.checked_add(interval));
@@ -209,8 +214,8 @@ impl Engine {
         let mut open = self.sequencer.lock().rewind(&writer.batches);
         writer.batches.clear();
         self.buffered.fetch_sub(group.bytes + open.bytes, Ordering::SeqCst);
-        run_callbacks(group.take_callbacks(), &Err(error.clone()));
-        run_callbacks(open.take_callbacks(), &Err(later.clone()));
+        tell(group.take_listeners(), &Err(error.clone()));
+        tell(open.take_listeners(), &Err(later.clone()));
         self.progress.finish(open.number, vec![(group.number, error), (open.number, later)]);
     }
 
@@ -237,15 +242,14 @@ impl Engine {
     }
 }
 
-/// Calls each callback once, in the order of the sends. One that panics harms nobody else (P-14).
-fn run_callbacks(callbacks: Vec<(Callback, RecordMetadata)>, outcome: &Result<()>) {
-    if callbacks.is_empty() {
+/// Calls each callback once, in the order of the calls that brought them. One that panics harms nobody else (P-14).
+fn tell(listeners: Vec<Listener>, outcome: &Result<()>) {
+    if listeners.is_empty() {
         return;
     }
     let before = IN_CALLBACK.replace(true);
-    for (callback, metadata) in callbacks {
-        let result = outcome.clone().map(|()| metadata);
-        let _ = catch_unwind(AssertUnwindSafe(|| callback(result)));
+    for listener in listeners {
+        let _ = catch_unwind(AssertUnwindSafe(|| listener.tell(outcome.clone())));
     }
     IN_CALLBACK.set(before);
 }

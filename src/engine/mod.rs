@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `open` | opening, recovering and closing the files |
 //! | `sequencer` | offsets and the one total order |
-//! | `send` | taking records in: checks, room |
+//! | `send` | taking records and other entries in: checks, room |
 //! | `commit` | group commit: one leader writes for all that wait |
 //! | `progress` | what became of each group |
 //! | `log`, `topic` | a partition as its readers see it, with its tail; topics |
@@ -14,8 +14,10 @@
 //! | `clean` | retention, and freeing what deletions have hidden, in steps |
 //! | `background` | what happens without anybody waiting for it |
 //! | `check` | looking at everything, and counting it |
+//! | `groups` | consumer groups: what is journaled of them |
 //! | `topics` | creating, changing and deleting topics |
 //! | `waiting` | how a consumer sleeps and wakes |
+//! | `groups` | consumer groups: members, assignment, committed offsets |
 //! | `health` | whether the broker may go on writing |
 //!
 //! # Locks
@@ -25,9 +27,10 @@
 //! 0. `cleaner`: one clean at a time. Held across its steps, each of which takes `changing_store` and gives it back.
 //! 1. `changing_store`: one checkpoint, topic change or step of a clean at a time. Held across the store's commit.
 //! 2. The lead (in `progress`), then `writer`: the journal and its frame. Held across the journal's write and sync.
-//! 3. `sequencer`: offsets and the open group. Never held across I/O.
-//! 4. `unapplied`, `recycled`: what the next checkpoint takes, what the journal may use again.
-//! 5. A partition's `tail`, a consumer's waiter, the bell of the background thread, the state of `progress`, `garbage`,
+//! 3. A consumer group: the map of the groups, then the group. Never held across a sync.
+//! 4. `sequencer`: offsets and the open group. Never held across I/O.
+//! 5. `unapplied`, `recycled`: what the next checkpoint takes, what the journal may use again.
+//! 6. A partition's `tail`, a consumer's waiter, the bell of the background thread, the state of `progress`, `garbage`,
 //!    `cleans`.
 //!
 //! A reader takes only the last kind, the sequencer's for looking a topic up, and a snapshot of the store. None of these
@@ -39,6 +42,7 @@ mod check;
 mod checkpoint;
 mod clean;
 mod commit;
+mod groups;
 mod health;
 mod log;
 mod open;
@@ -52,7 +56,7 @@ mod waiting;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -60,6 +64,9 @@ use parking_lot::Mutex;
 
 pub(crate) use background::Background;
 pub(crate) use commit::in_callback;
+pub(crate) use groups::{
+    Committer, Duty, Group, JoinRequest, Liveness, MemberId, PartitionOffset, Start, Subscription,
+};
 pub(crate) use log::PartitionLog;
 pub(crate) use open::OpenHow;
 pub(crate) use sequencer::{GroupNumber, Keys, Sequenced};
@@ -78,6 +85,7 @@ use cache::ChunkCache;
 use checkpoint::Unapplied;
 use clean::{Cleaner, Cleans, Garbage};
 use commit::{Durable, Writer};
+use groups::Groups;
 use health::Health;
 use progress::Progress;
 use sequencer::Sequencer;
@@ -102,6 +110,8 @@ pub(crate) struct Options {
     pub(crate) vacuum_at_close: Option<f64>,
     /// Chunks that a step of a clean frees.
     pub(crate) clean_step: usize,
+    /// How long what a group without members committed is kept; `None`: for ever.
+    pub(crate) offsets_retention: Option<Duration>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -144,6 +154,9 @@ pub(crate) struct Engine {
     /// When the background last synced in `Buffered` mode.
     synced_at: Mutex<Instant>,
     bell: Bell,
+    groups: Groups,
+    /// Counted up whenever topics change.
+    topics_version: AtomicU64,
     /// All consumers: they look again when a topic comes or the broker closes.
     watchers: Mutex<Vec<Weak<Waiter>>>,
     closed: AtomicBool,
@@ -203,8 +216,14 @@ impl Engine {
         watchers.push(Arc::downgrade(waiter));
     }
 
-    /// Wakes every sleeping consumer.
+    /// Counted up whenever topics change.
+    pub(crate) fn topics_version(&self) -> u64 {
+        self.topics_version.load(Ordering::SeqCst)
+    }
+
+    /// Topics changed, or the broker closes: every consumer looks again.
     fn wake_watchers(&self) {
+        self.topics_version.fetch_add(1, Ordering::SeqCst);
         for watcher in self.watchers.lock().iter().filter_map(Weak::upgrade) {
             watcher.notify();
         }
@@ -233,6 +252,7 @@ mod tests {
             max_bytes: None,
             clean_step: 256,
             vacuum_at_close: None,
+            offsets_retention: None,
             clock: Arc::new(SystemClock),
         }
     }

@@ -18,7 +18,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -28,13 +28,14 @@ use super::cache::ChunkCache;
 use super::checkpoint::Unapplied;
 use super::clean::{Cleaner, Cleans, Garbage};
 use super::commit::{Durable, LargeGroups, Writer};
+use super::groups::Groups;
 use super::health::Health;
 use super::progress::Progress;
 use super::sequencer::Sequencer;
 use super::topic::{Topic, config_of};
 use super::topics::random_u128;
 use super::{Engine, Options};
-use crate::codec::{Entry, Mark, RecordBatch, decode_entries};
+use crate::codec::{Entry, GroupChange, GroupChanges, GroupEntry, Mark, RecordBatch, decode_entries};
 use crate::disk::{Disk, OpenMode};
 use crate::error::{Error, Result};
 use crate::journal::{self, Journal};
@@ -122,6 +123,8 @@ impl Engine {
             probed_at: Mutex::new(None),
             synced_at: Mutex::new(Instant::now()),
             bell: Bell::new(),
+            groups: Groups::default(),
+            topics_version: AtomicU64::new(0),
             watchers: Mutex::new(Vec::new()),
             closed: AtomicBool::new(false),
             process: std::process::id(),
@@ -236,12 +239,13 @@ fn recover(files: &Files, store: &Store, catalogue: &Catalogue, from: &Mark) -> 
             let limits = config_of(topic)?.segment_limits();
             update.append(*id, topic.id, limits, batches.iter().copied())?;
         }
+        update.apply_group_changes(&replay.groups)?;
         update.set_session(Session::Closed { sequence })
     })?;
     Ok(sequence)
 }
 
-/// The batches of the replayed frames, by partition.
+/// The batches of the replayed frames, by partition, and what happened to groups.
 #[derive(Debug)]
 struct Replay<'a> {
     topics: HashMap<TopicNumber, &'a TopicRow>,
@@ -249,36 +253,68 @@ struct Replay<'a> {
     journal: &'a Path,
     ends: HashMap<LogId, Offset>,
     batches: HashMap<LogId, Vec<RecordBatch>>,
+    groups: GroupChanges,
 }
 
 impl<'a> Replay<'a> {
     fn new(catalogue: &'a Catalogue, journal: &'a Path) -> Self {
         let ends = catalogue.partitions.iter().map(|(id, row)| (*id, row.end)).collect();
         let topics = catalogue.topics.iter().map(|topic| (topic.number, topic)).collect();
-        Self { topics, next_topic: catalogue.next_topic, journal, ends, batches: HashMap::new() }
+        Self {
+            topics,
+            next_topic: catalogue.next_topic,
+            journal,
+            ends,
+            batches: HashMap::new(),
+            groups: GroupChanges::default(),
+        }
     }
 
     fn apply(&mut self, payload: &[u8]) -> Result<()> {
-        let damaged = |reason: &str| Error::corrupt(format!("a frame of {}", self.journal.display()), reason);
-        let entries = decode_entries(payload).map_err(|error| damaged(error.0))?;
-        for Entry::Append(batch) in entries {
-            let id = batch.header.log;
-            if !self.topics.contains_key(&id.topic) {
-                // Numbers are never used again: a topic below the next one existed and was deleted after this append.
-                if id.topic < self.next_topic {
-                    continue;
-                }
-                return Err(damaged(&format!("it appends to {id}, which never existed")));
+        for entry in decode_entries(payload).map_err(|error| self.damaged(error.0))? {
+            match entry {
+                Entry::Append(batch) => self.append(batch)?,
+                Entry::Group(entry) => self.change_group(entry)?,
             }
-            let end = self.ends.entry(id).or_default();
-            if batch.header.base_offset != *end {
-                let base = batch.header.base_offset;
-                return Err(damaged(&format!("it appends at offset {base} of {id}, which ends at {end}")));
-            }
-            *end = batch.header.last_offset.next();
-            self.batches.entry(id).or_default().push(batch);
         }
         Ok(())
+    }
+
+    fn append(&mut self, batch: RecordBatch) -> Result<()> {
+        let id = batch.header.log;
+        if !self.topics.contains_key(&id.topic) {
+            // Deleted since: what was appended went with it.
+            return self.check_existed(id, "appends to");
+        }
+        let base = batch.header.base_offset;
+        let end = self.ends.get(&id).copied().unwrap_or_default();
+        if base != end {
+            return Err(self.damaged(&format!("it appends at offset {base} of {id}, which ends at {end}")));
+        }
+        self.ends.insert(id, batch.header.last_offset.next());
+        self.batches.entry(id).or_default().push(batch);
+        Ok(())
+    }
+
+    fn change_group(&mut self, entry: GroupEntry) -> Result<()> {
+        // The store leaves out the offsets of topics that are gone.
+        if let GroupChange::Offset { log, .. } = &entry.change {
+            self.check_existed(*log, "commits an offset of")?;
+        }
+        self.groups.add(entry);
+        Ok(())
+    }
+
+    /// Numbers are never used again: a topic below the next one existed when the entry was written.
+    fn check_existed(&self, id: LogId, does: &str) -> Result<()> {
+        if id.topic < self.next_topic {
+            return Ok(());
+        }
+        Err(self.damaged(&format!("it {does} {id}, which never existed")))
+    }
+
+    fn damaged(&self, reason: &str) -> Error {
+        Error::corrupt(format!("a frame of {}", self.journal.display()), reason)
     }
 
     /// Sorted, so that the store is written in order.

@@ -1,7 +1,9 @@
-//! Taking records in: checks, room, offset.
+//! Taking records and other entries in: checks, room, offset.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+
+use parking_lot::MutexGuard;
 
 use super::Engine;
 use super::commit::{LargeGroups, in_callback};
@@ -14,79 +16,94 @@ use crate::types::TopicName;
 /// While the disk is full, at most one send in this time tries whether it still is.
 const FULL_DISK_RETRY: Duration = Duration::from_millis(500);
 
+/// A record that can't be queued, and the topic that it is for.
+pub(super) struct Unplanned<'r> {
+    topic: &'r str,
+    error: Error,
+}
+
 impl Engine {
     /// Puts a record into the open group. Waits for room, at most `max_block`.
     pub(crate) fn send(
         &self,
         record: &ProducerRecord<'_>,
         keys: Keys,
-        callback: Option<Callback>,
+        mut callback: Option<Callback>,
     ) -> Result<Sequenced> {
-        let mut deadline = None;
-        loop {
-            self.probe_full_disk()?;
-            let now_ms = self.options.clock.now_ms();
-            let mut sequencer = self.sequencer.lock();
-            self.check_may_send(&sequencer)?;
-            let plan = match sequencer.plan(record, SendContext { keys, now_ms, index: 0 }) {
-                Ok(plan) => plan,
-                Err(error) => {
-                    drop(sequencer);
-                    self.auto_create(&record.topic, error)?;
-                    continue;
-                }
-            };
-            if self.reserve(plan.bytes)? {
-                let sequenced = sequencer.push(record, plan, callback)?;
-                let due = self.open_group_due(&sequencer);
-                drop(sequencer);
-                due.into_iter().for_each(|due| self.bell.ring_unless_awake_by(due));
-                return Ok(sequenced);
-            }
-            drop(sequencer);
-            self.make_room(plan.bytes, *deadline.get_or_insert_with(|| self.block_deadline()))?;
-        }
+        self.queue(
+            |sequencer, now_ms| {
+                let planned = sequencer.plan(record, SendContext { keys, now_ms, index: 0 });
+                let plan = planned.map_err(|error| Unplanned { topic: &record.topic, error })?;
+                Ok((plan, plan.bytes))
+            },
+            |sequencer, plan| sequencer.push(record, plan, callback.take()),
+        )
     }
 
     /// Puts records into the open group, all or none, and in one group. An error names the first bad one by its index.
     pub(crate) fn send_all(&self, records: &[ProducerRecord<'_>], keys: Keys) -> Result<Vec<Sequenced>> {
+        self.queue(
+            |sequencer, now_ms| {
+                let plans = records.iter().enumerate().map(|(index, record)| {
+                    let planned = sequencer.plan(record, SendContext { keys, now_ms, index });
+                    planned.map_err(|error| Unplanned { topic: &record.topic, error })
+                });
+                let plans = plans.collect::<Result<Vec<_>, _>>()?;
+                let bytes = plans.iter().map(|plan| plan.bytes).sum();
+                Ok((plans, bytes))
+            },
+            |sequencer, plans| {
+                records.iter().zip(plans).map(|(record, plan)| sequencer.push(record, plan, None)).collect()
+            },
+        )
+    }
+
+    /// Puts something into the open group. `plan` checks it and says how many bytes it takes; `push` does it, once there is
+    /// room. While there is none this makes some, for at most `max_block`, and asks `plan` again.
+    pub(super) fn queue<'r, P, T>(
+        &self,
+        mut plan: impl FnMut(&mut Sequencer, i64) -> Result<(P, usize), Unplanned<'r>>,
+        mut push: impl FnMut(&mut Sequencer, P) -> Result<T>,
+    ) -> Result<T> {
         let mut deadline = None;
         loop {
             self.probe_full_disk()?;
             let now_ms = self.options.clock.now_ms();
             let mut sequencer = self.sequencer.lock();
             self.check_may_send(&sequencer)?;
-            let plans: Result<Vec<_>, _> = records
-                .iter()
-                .enumerate()
-                .map(|(index, record)| {
-                    let planned = sequencer.plan(record, SendContext { keys, now_ms, index });
-                    planned.map_err(|error| (record, error))
-                })
-                .collect();
-            let plans = match plans {
-                Ok(plans) => plans,
-                Err((record, error)) => {
+            let (planned, bytes) = match plan(&mut sequencer, now_ms) {
+                Ok(planned) => planned,
+                Err(Unplanned { topic, error }) => {
                     drop(sequencer);
-                    self.auto_create(&record.topic, error)?;
+                    self.auto_create(topic, error)?;
                     continue;
                 }
             };
-            let bytes = plans.iter().map(|plan| plan.bytes).sum();
-            if self.reserve(bytes)? {
-                let pushed = records.iter().zip(plans).map(|(record, plan)| sequencer.push(record, plan, None));
-                let sequenced = pushed.collect::<Result<Vec<_>>>()?;
-                let due = self.open_group_due(&sequencer);
-                drop(sequencer);
-                due.into_iter().for_each(|due| self.bell.ring_unless_awake_by(due));
-                return Ok(sequenced);
+            if let Some(queued) = self.push_if_room(sequencer, bytes, |sequencer| push(sequencer, planned))? {
+                return Ok(queued);
             }
-            drop(sequencer);
             self.make_room(bytes, *deadline.get_or_insert_with(|| self.block_deadline()))?;
         }
     }
 
-    fn check_may_send(&self, sequencer: &Sequencer) -> Result<()> {
+    /// Takes the room and pushes; `None` when there is no room now.
+    pub(super) fn push_if_room<T>(
+        &self,
+        mut sequencer: MutexGuard<'_, Sequencer>,
+        bytes: usize,
+        push: impl FnOnce(&mut Sequencer) -> Result<T>,
+    ) -> Result<Option<T>> {
+        if !self.reserve(bytes)? {
+            return Ok(None);
+        }
+        let queued = push(&mut sequencer)?;
+        let due = self.open_group_due(&sequencer);
+        drop(sequencer);
+        due.into_iter().for_each(|due| self.bell.ring_unless_awake_by(due));
+        Ok(Some(queued))
+    }
+
+    pub(super) fn check_may_send(&self, sequencer: &Sequencer) -> Result<()> {
         if sequencer.closed { Err(Error::Closed) } else { self.health.check() }
     }
 
@@ -141,7 +158,7 @@ impl Engine {
 
     /// Commits what is open and moves it into the store, so that it takes no memory; fails when that is not enough by
     /// the deadline (P-10).
-    fn make_room(&self, bytes: usize, deadline: Instant) -> Result<()> {
+    pub(super) fn make_room(&self, bytes: usize, deadline: Instant) -> Result<()> {
         if in_callback() || Instant::now() >= deadline {
             return Err(Error::BufferExhausted { buffer_memory: self.options.buffer_memory });
         }
@@ -149,14 +166,14 @@ impl Engine {
         if self.has_room(bytes) { Ok(()) } else { self.checkpoint_until(deadline) }
     }
 
-    fn block_deadline(&self) -> Instant {
+    pub(super) fn block_deadline(&self) -> Instant {
         let now = Instant::now();
         // A deadline beyond what the clock can say is as good as none.
         now.checked_add(self.options.max_block).unwrap_or(now + Duration::from_secs(u32::MAX.into()))
     }
 
     /// On a full disk, finds out whether there is room again; nothing is queued while there is none.
-    fn probe_full_disk(&self) -> Result<()> {
+    pub(super) fn probe_full_disk(&self) -> Result<()> {
         if !self.storage_full.load(Ordering::SeqCst) {
             return Ok(());
         }

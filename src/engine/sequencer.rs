@@ -10,7 +10,9 @@ use std::time::Instant;
 
 use super::log::PartitionLog;
 use super::topic::Topic;
-use crate::codec::{BatchBuilder, RawHeader, RecordBatch, RecordParts, append_entry_len, encoded_len};
+use crate::codec::{
+    BatchBuilder, GroupEntry, RawHeader, RecordBatch, RecordParts, append_entry_len, encoded_len, group_entry_len,
+};
 use crate::error::{Error, Result};
 use crate::partitioner::{StickyPartition, partition_for_key};
 use crate::record::{ProducerRecord, RecordMetadata};
@@ -21,6 +23,24 @@ const FRAME_OVERHEAD: usize = 64;
 
 /// Called once with what became of a record.
 pub(crate) type Callback = Box<dyn FnOnce(Result<RecordMetadata>) + Send>;
+
+/// Called once with what became of entries of consumer groups.
+pub(crate) type OutcomeCallback = Box<dyn FnOnce(Result<()>) + Send>;
+
+/// Who is told what became of a group.
+pub(crate) enum Listener {
+    Record(Callback, RecordMetadata),
+    Entries(OutcomeCallback),
+}
+
+impl Listener {
+    pub(crate) fn tell(self, outcome: Result<()>) {
+        match self {
+            Listener::Record(callback, metadata) => callback(outcome.map(|()| metadata)),
+            Listener::Entries(callback) => callback(outcome),
+        }
+    }
+}
 
 /// The number of a group: counted up from 0 since the broker was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,14 +91,17 @@ pub(crate) type OpenBatch = (Arc<PartitionLog>, BatchBuilder);
 /// A finished batch, and the partition that it belongs to.
 pub(crate) type LoggedBatch = (Arc<PartitionLog>, Arc<RecordBatch>);
 
-/// Records that will be acknowledged together.
+/// Records, and entries of consumer groups, that will be acknowledged together.
 pub(crate) struct Group {
     pub(crate) number: GroupNumber,
     batches: Vec<OpenBatch>,
-    callbacks: Vec<(Callback, RecordMetadata)>,
+    /// They lie behind the batches in its frame.
+    pub(crate) entries: Vec<GroupEntry>,
+    /// In the order of the calls.
+    listeners: Vec<Listener>,
     /// What its frame takes in the journal, at most.
     pub(crate) bytes: usize,
-    /// When its first record came; `None` while it is empty.
+    /// When the first of it came; `None` while it is empty.
     pub(crate) opened_at: Option<Instant>,
 }
 
@@ -198,9 +221,24 @@ impl Sequencer {
             value_size: record.value.as_ref().map(|value| value.as_bytes().len()),
         };
         if let Some(callback) = callback {
-            group.callbacks.push((callback, metadata.clone()));
+            group.listeners.push(Listener::Record(callback, metadata.clone()));
         }
         Ok(Sequenced { group: group.number, metadata })
+    }
+
+    /// Puts entries of consumer groups, at least one, into the open group.
+    pub(crate) fn push_group_entries(
+        &mut self,
+        entries: &[GroupEntry],
+        callback: Option<OutcomeCallback>,
+    ) -> GroupNumber {
+        let bytes = cost_of_group_entries(entries);
+        let group = &mut self.group;
+        group.entries.extend_from_slice(entries);
+        group.bytes += bytes;
+        group.opened_at.get_or_insert_with(Instant::now);
+        group.listeners.extend(callback.map(Listener::Entries));
+        group.number
     }
 
     /// The group that takes records now.
@@ -307,11 +345,11 @@ impl TopicSlot {
 
 impl Group {
     fn new(number: GroupNumber, batches: Vec<OpenBatch>) -> Self {
-        Self { number, batches, callbacks: Vec::new(), bytes: 0, opened_at: None }
+        Self { number, batches, entries: Vec::new(), listeners: Vec::new(), bytes: 0, opened_at: None }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.batches.is_empty()
+        self.batches.is_empty() && self.entries.is_empty()
     }
 
     /// The open batch of a partition. Another timestamp type, after the topic's configuration changed, opens another.
@@ -345,9 +383,14 @@ impl Group {
         batches
     }
 
-    pub(crate) fn take_callbacks(&mut self) -> Vec<(Callback, RecordMetadata)> {
-        std::mem::take(&mut self.callbacks)
+    pub(crate) fn take_listeners(&mut self) -> Vec<Listener> {
+        std::mem::take(&mut self.listeners)
     }
+}
+
+/// What entries of consumer groups take in the journal, at most.
+pub(crate) fn cost_of_group_entries(entries: &[GroupEntry]) -> usize {
+    entries.iter().map(group_entry_len).sum::<usize>() + FRAME_OVERHEAD
 }
 
 fn check_timestamp(topic: &Topic, timestamp: i64, context: &SendContext) -> Result<()> {

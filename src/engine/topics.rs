@@ -71,6 +71,7 @@ impl Engine {
             Ok(()) => {
                 topic.partitions.iter().for_each(|log| log.delete());
                 self.add_garbage(topic.number);
+                self.forget_offsets_of(&topic);
                 self.storage_full.store(false, Ordering::SeqCst);
                 self.wake_watchers();
                 Ok(topic.number)

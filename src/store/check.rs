@@ -28,6 +28,10 @@ pub(crate) struct StoreCheck {
     pub(crate) records: u64,
     /// Bytes of chunks.
     pub(crate) bytes: u64,
+    /// Consumer groups.
+    pub(crate) groups: u64,
+    /// Offsets that they have committed.
+    pub(crate) offsets: u64,
 }
 
 /// How the file is used, in bytes.
@@ -140,7 +144,7 @@ struct Walked {
 }
 
 impl StoreCheck {
-    fn find(&mut self, finding: impl Into<String>) {
+    pub(super) fn find(&mut self, finding: impl Into<String>) {
         self.findings.push(finding.into());
     }
 
@@ -170,12 +174,12 @@ impl StoreCheck {
         self.partitions = partitions.len() as u64;
         let known = Known { topics, deleted, partitions };
         for key in known.partitions.keys() {
-            self.check_known(&known.topics, log_of(*key));
+            self.check_known(&known.topics, "", log_of(*key));
         }
         let (walked, segments) = self.walk_chunks(transaction, &known)?;
         self.check_segments(transaction, &known, segments)?;
         self.check_partitions(&known.partitions, walked);
-        Ok(())
+        self.walk_groups(transaction, &known.topics)
     }
 
     /// The value, or a finding.
@@ -184,10 +188,10 @@ impl StoreCheck {
     }
 
     /// All rows of a table that can be read.
-    fn rows<R: Row>(&mut self, table: &redb::ReadOnlyTable<R::Key, &'static [u8]>) -> Result<BTreeMap<R::Key, R>>
-    where
-        R::Key: for<'a> redb::Key<SelfType<'a> = R::Key> + Ord + 'static,
-    {
+    pub(super) fn rows<R: Row<Key: Ord>>(
+        &mut self,
+        table: &redb::ReadOnlyTable<impl for<'a> redb::Key<SelfType<'a>: Into<R::Key>> + 'static, &'static [u8]>,
+    ) -> Result<BTreeMap<R::Key, R>> {
         let mut rows = BTreeMap::new();
         let mut count = 0_u64;
         for entry in table.iter().redb()? {
@@ -206,11 +210,12 @@ impl StoreCheck {
         Ok(rows)
     }
 
-    fn check_known(&mut self, topics: &BTreeMap<u32, TopicRow>, log: LogId) {
+    /// Sees to it that there is such a partition. `of` stands before it in a finding.
+    pub(super) fn check_known(&mut self, topics: &BTreeMap<u32, TopicRow>, of: &str, log: LogId) {
         match topics.get(&log.topic.0) {
-            None => self.find(format!("{log}: there is no such topic")),
+            None => self.find(format!("{of}{log}: there is no such topic")),
             Some(topic) if log.partition >= topic.partitions => {
-                self.find(format!("{log}: the topic has {} partitions", topic.partitions));
+                self.find(format!("{of}{log}: the topic has {} partitions", topic.partitions));
             }
             Some(_) => {}
         }

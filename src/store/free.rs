@@ -48,14 +48,15 @@ impl Update<'_> {
         self.put_partition(log, &row)
     }
 
-    /// Deletes a topic. Everything in it is garbage from now on.
+    /// Deletes a topic, and what was committed for it. Everything in it is garbage from now on.
     pub(crate) fn delete_topic(&mut self, topic: TopicNumber) -> Result<()> {
         let TopicNumber(number) = topic;
         let Some(row) = self.tables.topics.remove(number).redb()? else { return Ok(()) };
         let TopicRow { id, .. } = decode_row(&number, row.value())?;
         drop(row);
         let deleted = encode_row(&number, &DeletedRow { id });
-        self.tables.deleted.insert(number, deleted.as_slice()).redb().map(drop)
+        self.tables.deleted.insert(number, deleted.as_slice()).redb()?;
+        self.delete_offsets_of(topic)
     }
 
     /// Frees up to `most` chunks of a partition that lie wholly below its log start.

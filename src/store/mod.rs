@@ -1,4 +1,4 @@
-//! The store: topics, chunks of records and the state of every partition, in one redb file. The only room that knows
+//! The store: topics, chunks of records, the state of every partition and what groups committed, in one redb file. The only room that knows
 //! redb.
 //!
 //! ```text
@@ -11,6 +11,9 @@
 //! chunks       topic number, partition, offset   a chunk, at the offset of its last record
 //! index        the same, of its first record     IndexRow: what can be known of the chunk without loading it
 //! segments     the same, of its first chunk      SegmentRow: a run of chunks, the unit of retention
+//! groups       name                              GroupRow: count of its offsets, state
+//! offsets      length of the name: u8, name,     OffsetRow: what the group has committed
+//!              topic number, partition
 //!
 //! row, little-endian
 //!  0  u8   version, 1
@@ -32,6 +35,7 @@
 //!    `freed`. The same is everything of a topic in `deleted`.
 //! 4. Index and segments say what the chunks say, except that `max_timestamp` is that of whole chunks, also of one that
 //!    the log start cuts in two, and for a partition's first segment also of chunks that were freed from it.
+//! 5. A group with committed offsets has a row that says how many. They are of topics and partitions that exist.
 //!
 //! # Locks
 //!
@@ -43,6 +47,7 @@ mod backend;
 mod ballast;
 mod check;
 mod free;
+mod groups;
 mod open;
 mod read;
 mod schema;
@@ -53,6 +58,7 @@ mod update;
 mod tests;
 
 pub(crate) use free::Freed;
+pub(crate) use groups::StoredGroup;
 pub(crate) use open::{Store, StoreOptions};
 pub(crate) use read::{Catalogue, PartitionUsage};
 pub(crate) use schema::{Session, TopicRow};

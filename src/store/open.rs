@@ -9,6 +9,7 @@ use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError, Tab
 
 use super::backend::{Backend, Expect, Medium};
 use super::ballast::Ballast;
+use super::groups::{GROUPS, OFFSETS};
 use super::read::meta;
 use super::schema::{
     CHUNKS, DELETED, FORMAT, Format, INDEX, Identity, META, MetaRow, NextTopic, PARTITIONS, SEGMENTS, Session, TOPICS,
@@ -225,6 +226,8 @@ impl Handle {
                 for table in [CHUNKS, INDEX, SEGMENTS] {
                     transaction.open_table(table).redb()?;
                 }
+                transaction.open_table(GROUPS).redb()?;
+                transaction.open_table(OFFSETS).redb()?;
             }
             transaction.commit().redb()
         });

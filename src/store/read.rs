@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use redb::{AccessGuard, Key, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageError};
 
+use super::groups::{OFFSETS, all_groups};
 use super::open::Store;
 use super::schema::{
     CHUNKS, ChunkKey, DELETED, DeletedRow, INDEX, Identity, IndexRow, META, MetaRow, NextTopic, PARTITIONS,
@@ -56,6 +57,9 @@ impl Store {
             for table in [CHUNKS, INDEX, SEGMENTS] {
                 transaction.open_table(table).redb()?;
             }
+            transaction.open_table(OFFSETS).redb()?;
+            // A group that is missing could not be told later from one that never was.
+            all_groups(transaction)?;
             Ok(Catalogue {
                 id: StoreId(id),
                 session,
@@ -340,21 +344,19 @@ pub(super) fn decode_stored_chunk(key: ChunkKey, bytes: &[u8], topic: TopicId) -
 type Entry<'a, K> = Result<(AccessGuard<'a, K>, AccessGuard<'a, &'static [u8]>), StorageError>;
 
 /// Decodes what a range of a table of rows gave.
-pub(super) fn decode_entry<R: Row>(entry: Entry<'_, R::Key>) -> Result<(R::Key, R)>
-where
-    R::Key: for<'a> Key<SelfType<'a> = R::Key> + 'static,
-{
+pub(super) fn decode_entry<R: Row>(
+    entry: Entry<'_, impl for<'a> Key<SelfType<'a>: Into<R::Key>> + 'static>,
+) -> Result<(R::Key, R)> {
     let (key, value) = entry.redb()?;
-    let key = key.value();
+    let key = key.value().into();
     let row = decode_row(&key, value.value())?;
     Ok((key, row))
 }
 
 /// All rows of a table, as many as redb says there are.
-fn all_rows<R: Row>(table: &redb::ReadOnlyTable<R::Key, &'static [u8]>) -> Result<Vec<(R::Key, R)>>
-where
-    R::Key: for<'a> Key<SelfType<'a> = R::Key> + 'static,
-{
+pub(super) fn all_rows<R: Row>(
+    table: &redb::ReadOnlyTable<impl for<'a> Key<SelfType<'a>: Into<R::Key>> + 'static, &'static [u8]>,
+) -> Result<Vec<(R::Key, R)>> {
     let rows = table.iter().redb()?.map(decode_entry::<R>).collect::<Result<Vec<_>>>()?;
     let expected = table.len().redb()?;
     if rows.len() as u64 != expected {

@@ -50,7 +50,7 @@ pub(super) trait Row: Sized {
     type Key;
 
     /// The key as bytes, for the checksum, and as words, for an error.
-    fn key_bytes(key: &Self::Key) -> [u8; 16];
+    fn key_bytes(key: &Self::Key) -> impl AsRef<[u8]>;
     fn key_words(key: &Self::Key) -> String;
 
     fn encode_fields(&self, out: &mut Vec<u8>);
@@ -93,7 +93,7 @@ pub(super) fn decode_row<R: Row>(key: &R::Key, bytes: &[u8]) -> Result<R> {
 
 fn row_crc<R: Row>(key: &R::Key, row: &[u8]) -> u32 {
     let crc = crc32c::crc32c(R::PLACE.as_bytes());
-    let crc = crc32c::crc32c_append(crc, &R::key_bytes(key));
+    let crc = crc32c::crc32c_append(crc, R::key_bytes(key).as_ref());
     crc32c::crc32c_append(crc, row)
 }
 
@@ -159,8 +159,8 @@ macro_rules! meta_row {
             const PLACE: &'static str = $name;
             type Key = ();
 
-            fn key_bytes((): &()) -> [u8; 16] {
-                [0; 16]
+            fn key_bytes((): &()) -> impl AsRef<[u8]> {
+                [0_u8; 16]
             }
 
             fn key_words((): &()) -> String {
@@ -228,7 +228,7 @@ impl Row for TopicRow {
     const PLACE: &'static str = "topics";
     type Key = u32;
 
-    fn key_bytes(key: &u32) -> [u8; 16] {
+    fn key_bytes(key: &u32) -> impl AsRef<[u8]> {
         u128::from(*key).to_le_bytes()
     }
 
@@ -271,7 +271,7 @@ impl Row for DeletedRow {
     const PLACE: &'static str = "deleted";
     type Key = u32;
 
-    fn key_bytes(key: &u32) -> [u8; 16] {
+    fn key_bytes(key: &u32) -> impl AsRef<[u8]> {
         TopicRow::key_bytes(key)
     }
 
@@ -321,7 +321,7 @@ impl Row for PartitionRow {
     const PLACE: &'static str = "partitions";
     type Key = LogKey;
 
-    fn key_bytes(key: &LogKey) -> [u8; 16] {
+    fn key_bytes(key: &LogKey) -> impl AsRef<[u8]> {
         bytes_of_log_key(*key)
     }
 
@@ -397,7 +397,7 @@ impl Row for IndexRow {
     const PLACE: &'static str = "index";
     type Key = ChunkKey;
 
-    fn key_bytes(key: &ChunkKey) -> [u8; 16] {
+    fn key_bytes(key: &ChunkKey) -> impl AsRef<[u8]> {
         bytes_of_chunk_key(*key)
     }
 
@@ -486,7 +486,7 @@ impl Row for SegmentRow {
     const PLACE: &'static str = "segments";
     type Key = ChunkKey;
 
-    fn key_bytes(key: &ChunkKey) -> [u8; 16] {
+    fn key_bytes(key: &ChunkKey) -> impl AsRef<[u8]> {
         bytes_of_chunk_key(*key)
     }
 
@@ -517,7 +517,9 @@ impl Row for SegmentRow {
 
 #[cfg(test)]
 mod tests {
+    use super::super::groups::{GroupRow, OffsetRow};
     use super::*;
+    use crate::group::{CommittedOffset, GroupName, KeptState};
     use proptest::prelude::*;
 
     fn round_trip<R: Row + PartialEq + std::fmt::Debug>(key: R::Key, row: R) {
@@ -569,6 +571,12 @@ mod tests {
         };
         round_trip((4, 1, 5), chunk);
         round_trip((4, 1, 5), SegmentRow::of(&chunk));
+        let group = GroupName::new("g").unwrap();
+        let state = KeptState { epoch: 3, emptied_ms: Some(-1), topics: [(TopicNumber(4), 12)].into() };
+        round_trip(b"g".to_vec(), GroupRow { group: group.clone(), offsets: 2, state });
+        let committed = CommittedOffset { offset: Offset::MAX, metadata: "m".into(), committed_ms: 1 };
+        let log = LogId { topic: TopicNumber(4), partition: 1 };
+        round_trip(b"\x01g\0\0\0\x04\0\0\0\x01".to_vec(), OffsetRow { group, log, committed });
     }
 
     #[test]

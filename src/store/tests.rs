@@ -9,13 +9,19 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use super::groups::{GROUPS, OFFSETS};
+use super::open::begin_write;
 use super::schema::PartitionRow;
+use super::trouble::FromRedb;
 use super::*;
-use crate::codec::{BatchBuilder, Mark, Place, RawHeader, RecordBatch, RecordParts};
+use crate::codec::{
+    BatchBuilder, GroupChange, GroupChanges, GroupEntry, Mark, Place, RawHeader, RecordBatch, RecordParts,
+};
 use crate::config::SegmentLimits;
 use crate::disk::sim_disk::{Fault, Op, Repeat, SimDisk};
 use crate::disk::{Disk, OpenMode, OsDisk};
 use crate::error::{Error, Result};
+use crate::group::{CommittedOffset, GroupName, KeptState};
 use crate::types::{LogId, Offset, OffsetAndTimestamp, StoreId, TimestampType, TopicId, TopicName, TopicNumber};
 
 const PATH: &str = "/d/app.brooklet";
@@ -114,6 +120,173 @@ fn reopen(store: &Store) {
 
 fn assert_in_order(store: &Store) {
     assert_eq!(store.check().unwrap().findings, Vec::<String>::new());
+}
+
+fn name(group: &str) -> GroupName {
+    GroupName::new(group).unwrap()
+}
+
+fn log(topic: u32, partition: u32) -> LogId {
+    LogId { topic: TopicNumber(topic), partition }
+}
+
+fn committed(offset: u64) -> CommittedOffset {
+    CommittedOffset { offset: Offset::new(offset), metadata: "by a test".into(), committed_ms: 9 }
+}
+
+fn commit(group: &str, log: LogId, offset: u64) -> GroupEntry {
+    GroupEntry { group: name(group), change: GroupChange::Offset { log, committed: Some(committed(offset)) } }
+}
+
+fn take_back(group: &str, log: LogId) -> GroupEntry {
+    GroupEntry { group: name(group), change: GroupChange::Offset { log, committed: None } }
+}
+
+fn state(epoch: u64) -> KeptState {
+    KeptState { epoch, emptied_ms: Some(7), topics: [(TopicNumber(0), 4)].into() }
+}
+
+fn set_state(group: &str, epoch: u64) -> GroupEntry {
+    GroupEntry { group: name(group), change: GroupChange::State(state(epoch)) }
+}
+
+fn delete(group: &str) -> GroupEntry {
+    GroupEntry { group: name(group), change: GroupChange::Delete }
+}
+
+/// Applies these entries in one update.
+fn change_groups(store: &Store, entries: impl IntoIterator<Item = GroupEntry>) {
+    let changes: GroupChanges = entries.into_iter().collect();
+    store.update(Purpose::Grow, |update| update.apply_group_changes(&changes)).unwrap();
+}
+
+/// What the store has of a group: its epoch, and the offsets that it has committed.
+fn group(store: &Store, group: &str) -> Option<(u64, Vec<(LogId, u64)>)> {
+    let StoredGroup { state, offsets } = store.read_group(&name(group)).unwrap()?;
+    Some((state.epoch, offsets.into_iter().map(|(log, committed)| (log, committed.offset.get())).collect()))
+}
+
+#[test]
+fn groups_come_back_as_they_were() {
+    let (_, disk) = sim();
+    let store = create_and_open(&disk);
+    store
+        .update(Purpose::Grow, |update| update.put_topic(&topic(0)).and_then(|()| update.put_topic(&topic(3))))
+        .unwrap();
+    let entries = [
+        commit("b", log(3, 2), 5),
+        commit("b", log(0, 1), 6),
+        commit("b", log(0, 3), 7),
+        commit("bb", log(0, 1), 8),
+        set_state("b", 4),
+        set_state("a", 2),
+    ];
+    change_groups(&store, entries);
+    // The simulated lock goes with the handle.
+    drop(store);
+    let store = Store::open(&disk, Path::new(PATH), OPTIONS).unwrap();
+    assert_eq!(store.group_names().unwrap(), ["a", "b", "bb"]);
+    let offsets = vec![(log(0, 1), committed(6)), (log(0, 3), committed(7)), (log(3, 2), committed(5))];
+    assert_eq!(store.read_group(&name("b")).unwrap(), Some(StoredGroup { state: state(4), offsets }));
+    assert_eq!(group(&store, "a"), Some((2, vec![])));
+    assert_eq!(group(&store, "bb"), Some((0, vec![(log(0, 1), 8)])));
+    assert_eq!(group(&store, "c"), None);
+    let check = store.check().unwrap();
+    assert_eq!((check.findings, check.groups, check.offsets), (Vec::<String>::new(), 3, 4));
+}
+
+#[test]
+fn the_last_commit_for_a_partition_counts_and_may_be_taken_back() {
+    let store = new_store();
+    change_groups(&store, [commit("g", LOG, 5), commit("g", log(0, 2), 1), commit("g", LOG, 3)]);
+    change_groups(&store, [commit("g", LOG, 2), take_back("g", log(0, 2)), take_back("g", log(0, 3))]);
+    assert_eq!(group(&store, "g"), Some((0, vec![(LOG, 2)])));
+    assert_in_order(&store);
+    change_groups(&store, [take_back("g", LOG)]);
+    assert_eq!((group(&store, "g"), store.group_names().unwrap()), (None, vec![]));
+    assert_in_order(&store);
+}
+
+#[test]
+fn a_deleted_group_leaves_nothing_and_may_come_again_in_the_same_update() {
+    let store = new_store();
+    change_groups(&store, [commit("g", LOG, 5), commit("g", log(0, 2), 1), set_state("g", 3), commit("h", LOG, 6)]);
+    change_groups(&store, [commit("g", log(0, 3), 1), delete("g"), commit("g", log(0, 2), 9)]);
+    assert_eq!(group(&store, "g"), Some((0, vec![(log(0, 2), 9)])));
+    change_groups(&store, [delete("g"), delete("never")]);
+    assert_eq!(group(&store, "g"), None);
+    assert_eq!(group(&store, "h"), Some((0, vec![(LOG, 6)])));
+    assert_in_order(&store);
+}
+
+#[test]
+fn what_was_committed_for_a_deleted_topic_goes_and_does_not_come_again() {
+    let store = new_store();
+    store.update(Purpose::Grow, |update| update.put_topic(&topic(1))).unwrap();
+    let both = [commit("both", LOG, 5), commit("both", log(0, 2), 5), commit("both", log(1, 0), 6)];
+    change_groups(
+        &store,
+        both.into_iter().chain([commit("one", LOG, 7), set_state("stays", 1), commit("stays", LOG, 1)]),
+    );
+    store.update(Purpose::Free, |update| update.delete_topic(TopicNumber(0))).unwrap();
+    // These were on their way when the topic was deleted.
+    change_groups(&store, [commit("one", LOG, 8), commit("both", LOG, 9)]);
+    assert_eq!(group(&store, "both"), Some((0, vec![(log(1, 0), 6)])));
+    assert_eq!(group(&store, "one"), None);
+    assert_eq!(group(&store, "stays"), Some((1, vec![])));
+    assert_in_order(&store);
+}
+
+/// Changes the tables of groups behind the store's back.
+fn forge(store: &Store, work: impl FnOnce(&redb::WriteTransaction) -> Result<()>) {
+    let handle = store.handle();
+    let transaction = begin_write(handle.database().unwrap()).unwrap();
+    work(&transaction).unwrap();
+    transaction.commit().unwrap();
+}
+
+#[test]
+fn a_check_finds_what_is_wrong_with_groups() {
+    let damages: [(&str, fn(&redb::WriteTransaction) -> Result<()>); 4] = [
+        ("1 of 2 committed offsets are there", |transaction| {
+            transaction.open_table(OFFSETS).redb()?.pop_first().redb().map(drop)
+        }),
+        ("it has committed offsets and no row", |transaction| {
+            transaction.open_table(GROUPS).redb()?.pop_first().redb().map(drop)
+        }),
+        ("checksum", |transaction| {
+            let mut table = transaction.open_table(OFFSETS).redb()?;
+            let first = table.pop_first().redb()?.map(|(key, value)| (key.value().to_vec(), value.value().to_vec()));
+            let (mut key, value) = first.unwrap();
+            key[1] = b'h';
+            table.insert(key.as_slice(), value.as_slice()).redb().map(drop)
+        }),
+        ("there is no such topic", |transaction| {
+            transaction.open_table(super::schema::TOPICS).redb()?.remove(0).redb().map(drop)
+        }),
+    ];
+    for (finding, damage) in damages {
+        let store = new_store();
+        change_groups(&store, [commit("g", LOG, 5), commit("g", log(0, 2), 1)]);
+        assert_in_order(&store);
+        forge(&store, damage);
+        let findings = store.check().unwrap().findings;
+        assert!(findings.iter().any(|found| found.contains(finding) && found.contains("group")), "{findings:?}");
+        if finding != "there is no such topic" {
+            assert!(matches!(store.read_group(&name("g")), Err(Error::Corrupt { .. })), "{finding}");
+        }
+    }
+    let store = new_store();
+    change_groups(&store, [commit("g", log(0, 4), 5)]);
+    assert!(store.check().unwrap().findings[0].contains("partition 4: the topic has 4 partitions"));
+}
+
+#[test]
+fn a_store_without_a_table_is_refused_in_words() {
+    let store = new_store();
+    forge(&store, |transaction| transaction.delete_table(OFFSETS).redb().map(drop));
+    let error = store.load().unwrap_err();
+    assert!(matches!(error, Error::Corrupt { .. }) && error.to_string().contains("offsets"), "{error}");
 }
 
 #[test]
@@ -734,6 +907,12 @@ fn a_damaged_store_gives_what_was_stored_or_an_error() {
             append(&store, *log, &[batch]).unwrap();
         }
     }
+    let groups: Vec<_> = (0..30).map(|i| format!("group-{i}")).collect();
+    let commits = |group: &String| logs.iter().map(|log| commit(group, *log, 30)).collect::<Vec<_>>();
+    change_groups(&store, groups.iter().flat_map(commits).chain(groups.iter().map(|group| set_state(group, 1))));
+    let read_groups =
+        |store: &Store| groups.iter().map(|group| store.read_group(&name(group))).collect::<Result<Vec<_>>>();
+    let expected_groups = read_groups(&store).unwrap();
     let catalogue = store.load().unwrap();
     store.close().unwrap();
     let sound = sim.bytes(PATH).unwrap();
@@ -755,6 +934,7 @@ fn a_damaged_store_gives_what_was_stored_or_an_error() {
             for (log, expected) in logs.iter().zip(&expected) {
                 assert_eq!(&read_all(&store, *log, 0, 20_000)?, expected, "records");
             }
+            assert_eq!(read_groups(&store)?, expected_groups, "groups");
             if seed % 4 == 0 {
                 store.check()?;
             }

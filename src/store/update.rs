@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use redb::{ReadableDatabase, ReadableTable, Table, WriteTransaction};
 
+use super::groups::{GROUPS, OFFSETS};
 use super::open::{Store, begin_write};
 use super::read::meta;
 use super::schema::{
@@ -205,6 +206,8 @@ pub(super) struct Tables<'t> {
     pub(super) chunks: Table<'t, ChunkKey, &'static [u8]>,
     pub(super) index: Table<'t, ChunkKey, &'static [u8]>,
     pub(super) segments: Table<'t, ChunkKey, &'static [u8]>,
+    pub(super) groups: Table<'t, &'static [u8], &'static [u8]>,
+    pub(super) offsets: Table<'t, &'static [u8], &'static [u8]>,
 }
 
 impl std::fmt::Debug for Update<'_> {
@@ -223,6 +226,8 @@ impl<'t> Update<'t> {
             chunks: transaction.open_table(CHUNKS).redb()?,
             index: transaction.open_table(INDEX).redb()?,
             segments: transaction.open_table(SEGMENTS).redb()?,
+            groups: transaction.open_table(GROUPS).redb()?,
+            offsets: transaction.open_table(OFFSETS).redb()?,
         };
         Ok(Self { tables, writer: ChunkWriter::new(TopicId::new(0)) })
     }

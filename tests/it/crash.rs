@@ -48,11 +48,12 @@ pub(crate) struct Knobs {
     pub(crate) durability: Durability,
     pub(crate) buffer_memory: usize,
     pub(crate) checkpoint_bytes: usize,
+    pub(crate) vacuum_at_close: Option<f64>,
 }
 
 impl Knobs {
     pub(crate) const TINY: Knobs =
-        Knobs { durability: Durability::Sync, buffer_memory: 4 << 10, checkpoint_bytes: 512 };
+        Knobs { durability: Durability::Sync, buffer_memory: 4 << 10, checkpoint_bytes: 512, vacuum_at_close: None };
 
     pub(crate) fn builder(self, disk: &SimDisk) -> Builder {
         Broker::builder()
@@ -60,6 +61,7 @@ impl Knobs {
             .background(false)
             .clock(ManualClock::new(NOW_MS))
             .clean_step(1)
+            .vacuum_at_close(self.vacuum_at_close)
             .clean_interval(None)
             .durability(self.durability)
             .buffer_memory(self.buffer_memory)
@@ -168,15 +170,23 @@ impl Recording {
 /// The states that a crash during a step may leave beside the one before and the one after: a group that finds no room
 /// is committed in parts, and a clean goes from partition to partition.
 pub(crate) fn states_within(before: &Model, step: &Step) -> Vec<Model> {
-    if let Step::Clean { now_ms } = step {
-        let mut state = before.clone();
-        let cleaned = before.expired(*now_ms).into_iter().map(|partition| {
-            state.empty(&partition);
-            state.clone()
-        });
-        return cleaned.collect();
-    }
-    let Step::Send(sends) = step else { return Vec::new() };
+    let sends = match step {
+        Step::Send(sends) => sends,
+        Step::SendAndCommit { send, .. } => {
+            let mut state = before.clone();
+            state.apply(&Step::Send(vec![send.clone()]), None);
+            return vec![state];
+        }
+        Step::Clean { now_ms } => {
+            let mut state = before.clone();
+            let cleaned = before.expired(*now_ms).into_iter().map(|partition| {
+                state.empty(&partition);
+                state.clone()
+            });
+            return cleaned.collect();
+        }
+        _ => return Vec::new(),
+    };
     let part = |count| {
         let mut state = before.clone();
         state.apply(&Step::Send(sends[..count].to_vec()), None);
@@ -214,6 +224,7 @@ fn recover(knobs: Knobs, image: &SimDisk, allowed: &[&Model], label: &str) -> Mo
     let broker = knobs.open(image).unwrap_or_else(|error| panic!("{label}: can't open: {error}"));
     let seen = Model::observe(&broker).unwrap_or_else(|error| panic!("{label}: can't read: {error}"));
     assert_allowed(&seen, allowed, label);
+    assert!(seen.commits_beyond_the_end().is_empty(), "{label}: {seen:?}");
     assert_healthy(&broker, label);
     go_on(knobs, image, broker, &seen, label);
     seen
@@ -377,9 +388,38 @@ fn records_expire_and_their_space_is_freed_in_steps() {
     crash_everywhere_in_both_modes(Knobs::TINY, &steps, 2);
 }
 
+/// Commits in frames of their own and beside records, over checkpoints, deletions and sessions. A committed offset is never
+/// beyond the end: what it covers was journaled before it, or with it.
+#[test]
+fn groups_commit() {
+    let commit = |group, partition, offset| Step::Commit { group, name: "a", partition, offset };
+    let with_record =
+        |group, number: usize| Step::SendAndCommit { group, send: sends(number * 2, 1, "a", 2, 60).swap_remove(0) };
+    let steps = [
+        create("a", 2),
+        Step::Send(sends(0, 4, "a", 2, 50)),
+        commit("g", 0, 2),
+        with_record("g", 10),
+        Step::Maintain,
+        commit("h", 1, 1),
+        commit("g", 0, 1),
+        with_record("h", 11),
+        Step::DeleteGroup { group: "g" },
+        commit("g", 1, 2),
+        Step::Reopen,
+        with_record("g", 12),
+        Step::Maintain,
+        create("b", 1),
+        Step::DeleteTopic { name: "a" },
+        Step::SendAndCommit { group: "g", send: sends(90, 1, "b", 1, 60).swap_remove(0) },
+    ];
+    crash_everywhere_in_both_modes(Knobs::TINY, &steps, 2);
+}
+
 #[test]
 fn space_is_given_back() {
-    let knobs = Knobs { buffer_memory: 40 << 10, checkpoint_bytes: 30 << 10, ..Knobs::TINY };
+    let knobs =
+        Knobs { buffer_memory: 40 << 10, checkpoint_bytes: 30 << 10, vacuum_at_close: Some(0.0), ..Knobs::TINY };
     let steps = [
         create("a", 2),
         Step::Expire { name: "a", age_ms: 10 },
@@ -391,7 +431,7 @@ fn space_is_given_back() {
         Step::Vacuum,
         send_one(40),
         Step::Reopen,
-        Step::Vacuum,
+        send_one(41),
     ];
     crash_everywhere_in_both_modes(knobs, &steps, 1);
 }
@@ -427,6 +467,7 @@ fn alphabet() -> Vec<Step> {
         Step::DeleteTopic { name: "a" },
         create("a", 2),
         Step::CreatePartitions { name: "a", total: 3 },
+        Step::Commit { group: "g", name: "a", partition: 0, offset: 0 },
         Step::Reopen,
     ]
 }

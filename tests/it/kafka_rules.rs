@@ -5,7 +5,9 @@
 //! rules that the code cites too). What brooklet does otherwise is tagged `DIFFERENCE:` with the reason. What is stored is read
 //! twice: from memory, just appended, and from the store, after the broker was closed and opened again.
 
+mod commits;
 mod consumer;
+mod groups;
 mod polling;
 mod producer;
 mod records;

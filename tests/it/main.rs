@@ -13,6 +13,7 @@ mod damage;
 mod faults;
 mod kafka_rules;
 mod kill;
+mod members;
 mod model;
 mod random;
 mod sim_disk;

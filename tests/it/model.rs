@@ -147,6 +147,8 @@ pub(crate) struct TopicTwin {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Model {
     pub(crate) topics: BTreeMap<String, TopicTwin>,
+    /// What groups committed, by group and partition.
+    pub(crate) commits: BTreeMap<(String, TopicPartition), u64>,
 }
 
 /// `max.message.bytes` where nobody set it.
@@ -213,9 +215,29 @@ impl Model {
         Ok(model)
     }
 
+    /// What every group committed.
+    fn observe_commits(broker: &Broker) -> Result<BTreeMap<(String, TopicPartition), u64>> {
+        let mut commits = BTreeMap::new();
+        for group in broker.groups()? {
+            for partition in broker.describe_group(group.name.as_str())?.partitions {
+                let committed = partition.committed.expect("no member owns anything here");
+                commits.insert((group.name.as_str().to_owned(), partition.partition), committed.offset.get());
+            }
+        }
+        Ok(commits)
+    }
+
+    /// The committed offsets that lie beyond the end of their log.
+    pub(crate) fn commits_beyond_the_end(&self) -> Vec<&(String, TopicPartition)> {
+        let beyond = |((_, partition), offset): &(&(String, TopicPartition), &u64)| {
+            self.log(partition.topic(), partition.partition()).is_none_or(|log| **offset > log.end())
+        };
+        self.commits.iter().filter(beyond).map(|(place, _)| place).collect()
+    }
+
     /// The topics and where their partitions start; no records.
     fn describe(broker: &Broker) -> Result<Model> {
-        let mut model = Model::default();
+        let mut model = Model { commits: Model::observe_commits(broker)?, ..Model::default() };
         for name in broker.topics()? {
             let description = broker.describe_topic(name.as_str())?;
             let partitions = description.partitions().iter();
@@ -236,6 +258,7 @@ impl Model {
     /// Whether a broker that showed `seen` may be in this state. An id that could not be known fits any.
     pub(crate) fn allows(&self, seen: &Model) -> bool {
         self.topics.len() == seen.topics.len()
+            && self.commits == seen.commits
             && self.topics.iter().zip(&seen.topics).all(|((name, twin), (seen_name, seen))| {
                 name == seen_name
                     && twin.max_message_bytes == seen.max_message_bytes
@@ -249,7 +272,10 @@ impl Model {
     pub(crate) fn apply(&mut self, step: &Step, id: Option<TopicId>) {
         match step {
             Step::CreateTopic { name, partitions } => self.create_topic(name, *partitions, id),
-            Step::DeleteTopic { name } => drop(self.topics.remove(*name)),
+            Step::DeleteTopic { name } => {
+                self.topics.remove(*name);
+                self.commits.retain(|(_, partition), _| partition.topic() != *name);
+            }
             Step::CreatePartitions { name, total } => {
                 if let Some(topic) = self.topics.get_mut(*name) {
                     topic.partitions.resize(*total as usize, Log::default());
@@ -282,6 +308,14 @@ impl Model {
                     }
                 }
             }
+            Step::Commit { group, name, partition, offset } => self.commit(group, name, *partition, *offset),
+            Step::SendAndCommit { group, send } => {
+                if let Some(log) = self.log_mut(send.name, send.partition) {
+                    let offset = log.append(send.record.clone()) + 1;
+                    self.commit(group, send.name, send.partition, offset);
+                }
+            }
+            Step::DeleteGroup { group } => self.commits.retain(|(other, _), _| other != group),
             Step::Maintain | Step::Sync | Step::Vacuum | Step::Reopen => {}
         }
     }
@@ -305,6 +339,10 @@ impl Model {
         if let Some(log) = self.log_mut(partition.topic(), partition.partition()) {
             log.delete_below(log.end());
         }
+    }
+
+    fn commit(&mut self, group: &str, name: &str, partition: u32, offset: u64) {
+        self.commits.insert((group.to_owned(), TopicPartition::new(name, partition)), offset);
     }
 }
 
@@ -353,6 +391,20 @@ pub(crate) enum Step {
     Send(Vec<Send>),
     /// One `send_all`.
     SendAll(Vec<Send>),
+    Commit {
+        group: &'static str,
+        name: &'static str,
+        partition: u32,
+        offset: u64,
+    },
+    /// A record, and the commit of the offset behind it, in one journal frame.
+    SendAndCommit {
+        group: &'static str,
+        send: Send,
+    },
+    DeleteGroup {
+        group: &'static str,
+    },
     Maintain,
     Sync,
     Vacuum,
@@ -397,6 +449,18 @@ impl Step {
                     delivery.wait()?;
                 }
             }
+            Step::Commit { group, name, partition, offset } => {
+                broker.alter_group_offsets(group, [((*name, *partition), *offset)])?;
+            }
+            Step::SendAndCommit { group, send } => {
+                let partition = TopicPartition::new(send.name, send.partition);
+                let mut consumer = broker.consumer().group(*group).assign([partition.clone()])?;
+                let behind = consumer.end_offsets([&partition])?[0].1 + 1;
+                let delivery = broker.producer().send(send.record.to(send.name, send.partition))?;
+                consumer.commit_offsets([(partition, behind)])?;
+                delivery.wait()?;
+            }
+            Step::DeleteGroup { group } => broker.delete_group(group)?,
             Step::Maintain => broker.maintain()?,
             Step::Sync => broker.sync()?,
             Step::Reopen => {}
@@ -407,7 +471,16 @@ impl Step {
     /// Whether everything acknowledged so far survives a power loss once this is done, in `Buffered` mode too.
     pub(crate) fn makes_durable(&self) -> bool {
         // A clean that finds nothing to do syncs nothing.
-        !matches!(self, Step::Send(_) | Step::SendAll(_) | Step::Clean { .. } | Step::Vacuum)
+        !matches!(
+            self,
+            Step::Send(_)
+                | Step::SendAll(_)
+                | Step::Commit { .. }
+                | Step::SendAndCommit { .. }
+                | Step::DeleteGroup { .. }
+                | Step::Clean { .. }
+                | Step::Vacuum
+        )
     }
 
     /// Whether it changes what a broker shows.

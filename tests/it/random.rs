@@ -61,6 +61,7 @@ impl Twins {
             durability,
             buffer_memory: random.pick(&[4 << 10, 16 << 10]).copied().unwrap_or(4 << 10),
             checkpoint_bytes: random.pick(&[256, 1 << 10, 3 << 10]).copied().unwrap_or(256),
+            vacuum_at_close: None,
         };
         let (disk, clock) = (SimDisk::new(), ManualClock::new(START_MS));
         let broker = knobs.builder(&disk).clock(clock.clone()).open(PATH).unwrap();
@@ -80,7 +81,8 @@ impl Twins {
         match self.below(100) {
             0..35 => self.send(),
             35..42 => self.send_many(),
-            42..65 => self.poll(),
+            42..46 => self.commit(),
+            46..65 => self.poll(),
             65..70 => self.seek(),
             70..76 => self.look_up(),
             76..80 => self.delete_records(),
@@ -166,6 +168,24 @@ impl Twins {
         let bytes: usize = sends.iter().map(|send| send.record.to(send.name, 0).size() + 200).sum();
         let together = bytes < self.knobs.buffer_memory && self.below(2) == 0;
         self.run(&if together { Step::SendAll(sends) } else { Step::Send(sends) });
+    }
+
+    /// Any offset: a commit is not checked against the log.
+    fn commit(&mut self) {
+        let group = self.random.pick(&["g", "h", "a longer name of a group"]).copied().unwrap_or("g");
+        let exists = self.model.commits.keys().any(|(other, _)| other == group);
+        if exists && self.below(8) == 0 {
+            return self.run(&Step::DeleteGroup { group });
+        }
+        if self.below(3) == 0 {
+            return match self.any_send() {
+                Some(send) => self.run(&Step::SendAndCommit { group, send }),
+                None => {}
+            };
+        }
+        let Some(partition) = self.any_partition() else { return };
+        let (name, partition, offset) = (Self::name_of(&partition), partition.partition(), self.below(1 << 20));
+        self.run(&Step::Commit { group, name, partition, offset });
     }
 
     fn create_topic(&mut self) {

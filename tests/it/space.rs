@@ -1,6 +1,7 @@
 //! Space. Goal: what is deleted is used again, so that a file under steady production does not grow; and it is given back
 //! to the disk when somebody asks. `BROOKLET_TEST_SCALE` makes the logs larger.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use brooklet::{
@@ -144,6 +145,74 @@ fn space_of_deleted_topics_and_records_is_used_again() {
         // Never two rounds' worth, and at most doubled.
         assert!(bytes <= 2 * (4 * MIB + CONSTANT), "round {round}: {bytes} bytes");
     }
+}
+
+/// Producers, a consumer that reads everything it can get, and cleans, all at once: offsets only rise, and each record is what
+/// was sent under its offset.
+#[test]
+fn readers_and_writers_go_on_while_a_log_is_cleaned() {
+    let broker = TestBroker::with(|options| builder(options).clean_step(4).background(true));
+    let config = TopicConfig::default().retention_bytes(Some(256 << 10)).segment_bytes(32 << 10);
+    broker.create_topic(NewTopic::new("t", 1).config(config)).unwrap();
+    let done = AtomicBool::new(false);
+    let value = |offset: u64| format!("{offset} {}", ".".repeat(200));
+    let read = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut consumer = broker.consumer().offset_reset(OffsetReset::Earliest).assign([("t", 0)]).unwrap();
+            let (mut next, mut count) = (0, 0_u64);
+            while !done.load(Ordering::SeqCst) {
+                for record in &consumer.poll(Duration::ZERO).unwrap() {
+                    assert!(record.offset() >= next, "{} after {next}", record.offset());
+                    assert_eq!(record.value(), Some(value(record.offset().get()).as_bytes()));
+                    next = record.offset().get() + 1;
+                    count += 1;
+                }
+            }
+            count
+        });
+        let cleaner = scope.spawn(|| {
+            let mut records = 0;
+            while !done.load(Ordering::SeqCst) {
+                records += broker.clean(Duration::from_millis(1)).unwrap().records;
+            }
+            records
+        });
+        let producer = broker.producer();
+        for offset in 0..20_000 {
+            drop(producer.send(ProducerRecord::to("t").value(value(offset))).unwrap());
+        }
+        producer.flush().unwrap();
+        done.store(true, Ordering::SeqCst);
+        assert!(cleaner.join().unwrap() > 10_000, "nothing was cleaned meanwhile");
+        reader.join().unwrap()
+    });
+    assert!(read > 0);
+}
+
+/// The background thread cleans as soon as the disk is full, and whoever sends goes on.
+#[test]
+fn a_disk_that_gets_full_is_cleaned_by_itself() {
+    let room = 3 * MIB;
+    let disk = SimDisk::new();
+    let knobs = Knobs { buffer_memory: 64 << 10, checkpoint_bytes: 16 << 10, ..Knobs::TINY };
+    let an_hour = Duration::from_secs(3_600);
+    let options = knobs.builder(&disk).background(true).clean_interval(an_hour).checkpoint_interval(an_hour);
+    let broker = options.open(crate::crash::PATH).unwrap();
+    let config = TopicConfig::default().segment_bytes(32 << 10).retention_bytes(Some(room / 8));
+    broker.create_topic(NewTopic::new("t", 1).config(config)).unwrap();
+    disk.set_capacity(Some(disk.used() + room));
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    let mut sent = 0;
+    while sent < 2 * room / 700 {
+        match broker.producer().send(ProducerRecord::to("t").value([b'.'; 700])).and_then(brooklet::Delivery::wait) {
+            Ok(_) => sent += 1,
+            Err(Error::StorageFull { .. }) => std::thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
+        assert!(std::time::Instant::now() < deadline, "it stays full after {sent} records");
+    }
+    assert!(broker.describe_topic("t").unwrap().partitions()[0].log_start > 0);
+    assert_healthy(&broker, "after it was full");
 }
 
 /// Retention makes room on a full disk, and nothing acknowledged is lost but what it deletes.

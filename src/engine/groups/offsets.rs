@@ -1,0 +1,156 @@
+//! Committing offsets, what was committed, and when it is forgotten.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::{Group, Inner, MemberId};
+use crate::codec::{GroupChange, GroupEntry};
+use crate::config::millis;
+use crate::engine::Engine;
+use crate::engine::sequencer::{GroupNumber, OutcomeCallback, cost_of_group_entries};
+use crate::error::{Error, Result};
+use crate::group::{CommittedOffset, OffsetAndMetadata};
+use crate::types::{LogId, TopicPartition};
+
+/// The most bytes of metadata beside an offset (Kafka's `offset.metadata.max.bytes`).
+pub(crate) const MAX_METADATA: usize = 4096;
+
+/// How often offsets are looked through for those that nobody uses any more.
+const EXPIRY_INTERVAL_MS: i64 = 600_000;
+
+/// Who commits.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Committer<'a> {
+    /// A member. It has to be one still, and the partitions its own or nobody's (C-37).
+    Member(&'a MemberId),
+    /// Nobody in particular: a consumer that was told its partitions, or an administrator. The group has to have no members
+    /// (G-49, G-62).
+    Outsider,
+}
+
+/// A partition, and what is committed of it.
+pub(crate) type PartitionOffset = (TopicPartition, LogId, OffsetAndMetadata);
+
+impl Engine {
+    /// Commits offsets, all in one group of the sequencer. They are committed when that is.
+    pub(crate) fn commit_offsets(
+        &self,
+        group: &Group,
+        committer: Committer<'_>,
+        offsets: &[PartitionOffset],
+        callback: Option<OutcomeCallback>,
+    ) -> Result<GroupNumber> {
+        let now_ms = self.options.clock.now_ms();
+        let entries: Vec<_> = offsets.iter().map(|offset| entry(group, offset, now_ms)).collect::<Result<_>>()?;
+        self.push_checked(group, &entries, callback, |inner| check_committer(group, inner, committer, offsets))
+    }
+
+    /// Puts entries into the open group, and checks under the lock of their consumer group that they may. Waits for room, at
+    /// most `max_block`.
+    pub(super) fn push_checked(
+        &self,
+        group: &Group,
+        entries: &[GroupEntry],
+        mut callback: Option<OutcomeCallback>,
+        check: impl Fn(&Inner) -> Result<()>,
+    ) -> Result<GroupNumber> {
+        let mut deadline = None;
+        loop {
+            self.probe_full_disk()?;
+            {
+                let inner = group.inner.lock();
+                check(&inner)?;
+                if let Some(number) = self.try_push_group_entries(entries, &mut callback)? {
+                    return Ok(number);
+                }
+            }
+            self.make_room(cost_of_group_entries(entries), *deadline.get_or_insert_with(|| self.block_deadline()))?;
+        }
+    }
+
+    /// What a group committed of a partition.
+    pub(crate) fn committed(&self, group: &Group, log: LogId) -> Option<OffsetAndMetadata> {
+        group.inner.lock().offsets.get(&log).map(OffsetAndMetadata::from)
+    }
+
+    /// When offsets are looked through next for those that nobody uses any more; never, unless they have a retention.
+    pub(in crate::engine) fn next_expiry_due(&self) -> Option<Instant> {
+        self.options.offsets_retention?;
+        let due_ms = self.groups.expired_at_ms.load(Ordering::SeqCst).saturating_add(EXPIRY_INTERVAL_MS);
+        let wait_ms = due_ms.saturating_sub(self.options.clock.now_ms());
+        Instant::now().checked_add(Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0)))
+    }
+
+    /// Every ten minutes, takes back what nobody used for `offsets_retention`: commits of groups without members, and of
+    /// topics that nobody of a group subscribes to (G-55).
+    pub(in crate::engine) fn expire_offsets(&self) -> Result<()> {
+        let Some(retention) = self.options.offsets_retention else { return Ok(()) };
+        let now_ms = self.options.clock.now_ms();
+        let due_ms = self.groups.expired_at_ms.load(Ordering::SeqCst).saturating_add(EXPIRY_INTERVAL_MS);
+        if now_ms < due_ms {
+            return Ok(());
+        }
+        self.groups.expired_at_ms.store(now_ms, Ordering::SeqCst);
+        let oldest_kept = now_ms.saturating_sub(millis(retention));
+        for name in self.group_names()? {
+            self.expire_offsets_of(&*self.group(&name)?, oldest_kept)?;
+        }
+        Ok(())
+    }
+
+    fn expire_offsets_of(&self, group: &Group, oldest_kept_ms: i64) -> Result<()> {
+        let inner = group.inner.lock();
+        let subscribed = |log: &LogId| inner.coordinator.topics().any(|topic| topic.number == log.topic);
+        let emptied_ms = inner.emptied_ms.unwrap_or(i64::MIN);
+        let expired = inner
+            .offsets
+            .iter()
+            .filter(|(log, committed)| !subscribed(log) && committed.committed_ms.max(emptied_ms) <= oldest_kept_ms);
+        let logs: Vec<_> = expired.map(|(log, _)| *log).collect();
+        let is_over = !inner.coordinator.has_members() && logs.len() == inner.offsets.len();
+        let changes = if is_over && emptied_ms <= oldest_kept_ms {
+            vec![GroupChange::Delete]
+        } else {
+            logs.into_iter().map(|log| GroupChange::Offset { log, committed: None }).collect()
+        };
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let entry = |change| GroupEntry { group: group.name.clone(), change };
+        // No room now: the next look finds them again.
+        let entries: Vec<_> = changes.into_iter().map(entry).collect();
+        self.try_push_group_entries(&entries, &mut None).map(drop)
+    }
+}
+
+fn entry(group: &Group, (partition, log, offset): &PartitionOffset, now_ms: i64) -> Result<GroupEntry> {
+    let size = offset.metadata.len();
+    if size > MAX_METADATA {
+        return Err(Error::OffsetMetadataTooLarge { partition: partition.clone(), size, limit: MAX_METADATA });
+    }
+    let committed =
+        CommittedOffset { offset: offset.offset, metadata: offset.metadata.as_str().into(), committed_ms: now_ms };
+    Ok(GroupEntry { group: group.name.clone(), change: GroupChange::Offset { log: *log, committed: Some(committed) } })
+}
+
+fn check_committer(group: &Group, inner: &Inner, committer: Committer<'_>, offsets: &[PartitionOffset]) -> Result<()> {
+    let failed = |reason: String| Err(Error::CommitFailed { group: group.name.as_str().to_owned(), reason });
+    match committer {
+        Committer::Outsider if inner.coordinator.has_members() => {
+            Err(Error::UnknownMemberId { group: group.name.as_str().to_owned() })
+        }
+        Committer::Outsider => Ok(()),
+        Committer::Member(id) if inner.coordinator.member(id).is_none() => failed(format!(
+            "the member {id} did not poll within `max_poll_interval`, or was removed: its partitions may be another \
+             member's; poll to join again"
+        )),
+        Committer::Member(id) => {
+            let taken =
+                offsets.iter().find(|(_, log, _)| inner.coordinator.owner(*log).is_some_and(|owner| owner != id));
+            match taken {
+                Some((partition, ..)) => failed(format!("partition {partition} is another member's by now")),
+                None => Ok(()),
+            }
+        }
+    }
+}
