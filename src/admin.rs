@@ -3,10 +3,11 @@
 mod groups;
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::broker::Broker;
 use crate::config::{ConfigEntry, TopicConfig};
-use crate::engine::{PartitionLog, Topic};
+use crate::engine::{PartitionLog, PartitionUsage, Topic};
 use crate::error::Result;
 use crate::inspect::{CheckReport, Stats};
 use crate::types::{Offset, OffsetSpec, TopicId, TopicName, TopicPartition};
@@ -54,17 +55,19 @@ pub struct TopicDescription {
 }
 
 impl TopicDescription {
-    fn of(topic: &Topic) -> Self {
-        let partition = |log: &std::sync::Arc<PartitionLog>| PartitionDescription {
+    fn of(topic: &Topic, usage: &[PartitionUsage]) -> Self {
+        let partition = |(log, usage): (&Arc<PartitionLog>, &PartitionUsage)| PartitionDescription {
             partition: log.id.partition,
             log_start: log.log_start(),
             end: log.end(),
+            stored_bytes: usage.bytes,
+            segments: usage.segments,
         };
         Self {
             name: topic.name.clone(),
             id: topic.id,
             created_ms: topic.created_ms,
-            partitions: topic.partitions.iter().map(partition).collect(),
+            partitions: topic.partitions.iter().zip(usage).map(partition).collect(),
             config: topic.config.clone(),
         }
     }
@@ -108,7 +111,7 @@ impl fmt::Display for TopicDescription {
     }
 }
 
-/// Where a partition starts and ends.
+/// Where a partition starts and ends, and what it takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PartitionDescription {
@@ -118,6 +121,11 @@ pub struct PartitionDescription {
     pub log_start: Offset,
     /// The offset that the next record will get.
     pub end: Offset,
+    /// Bytes of its chunks in the store: what `retention.bytes` counts. Records that are still in the journal only are not
+    /// in it, up to `checkpoint_bytes` of them.
+    pub stored_bytes: u64,
+    /// Segments in the store.
+    pub segments: u64,
 }
 
 impl Broker {
@@ -133,10 +141,13 @@ impl Broker {
     pub fn create_topic(&self, topic: NewTopic) -> Result<TopicDescription> {
         let name = TopicName::new(topic.name)?;
         let topic = self.engine().create_topic(&name, topic.partitions, topic.config)?;
-        Ok(TopicDescription::of(&topic))
+        Ok(TopicDescription::of(&topic, &vec![PartitionUsage::default(); topic.partitions.len()]))
     }
 
     /// Deletes a topic with its records and offsets. Their space is reused; the file does not shrink.
+    ///
+    /// The topic is gone with one small write. Its space is freed behind that, in steps that others' work goes between, and can be
+    /// used again when this returns; what a crash leaves over is freed after the next opening.
     ///
     /// Producers of it fail from now on, consumers of it get nothing more. A topic created again under the same name is
     /// another one: it has another id and starts at offset 0 (T-5, A-4).
@@ -163,10 +174,12 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`UnknownTopicOrPartition`](crate::Error::UnknownTopicOrPartition), [`Closed`](crate::Error::Closed).
+    /// [`UnknownTopicOrPartition`](crate::Error::UnknownTopicOrPartition), [`Closed`](crate::Error::Closed);
+    /// [`Io`](crate::Error::Io), [`Corrupt`](crate::Error::Corrupt) when the store can't be read.
     pub fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
         self.engine().check_open()?;
-        Ok(TopicDescription::of(&*self.engine().topic(name)?))
+        let topic = self.engine().topic(name)?;
+        Ok(TopicDescription::of(&topic, &self.engine().usage(&topic)?))
     }
 
     /// Gives a topic more partitions: `total` in all (T-7). Old records stay where they are; keys are spread over the new
@@ -181,7 +194,7 @@ impl Broker {
     }
 
     /// Changes a topic's configuration: `change` gets the present one and gives the new one. It is kept on disk, and acts on
-    /// records sent from now on (T-14).
+    /// records sent from now on; limits of retention act at the next clean (T-14).
     ///
     /// ```
     /// use brooklet::{Broker, NewTopic};
@@ -219,7 +232,8 @@ impl Broker {
     }
 
     /// Removes the records below an offset, for good, and gives the new log start (L-50). An offset below the present start
-    /// changes nothing. Offsets are not used again.
+    /// changes nothing. Offsets are not used again. Space is freed as [`delete_topic`](Broker::delete_topic) does it, in whole
+    /// chunks of up to 32 KiB.
     ///
     /// ```
     /// use brooklet::{Broker, NewTopic, OffsetSpec, ProducerRecord, TopicPartition};

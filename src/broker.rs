@@ -13,6 +13,7 @@ use crate::consumer::ConsumerBuilder;
 use crate::disk::{Disk, OsDisk};
 use crate::engine::{Background, Engine, OpenHow, Options, in_callback};
 use crate::error::{Error, Result};
+use crate::inspect::{CleanReport, VacuumReport};
 use crate::producer::{Producer, ProducerBuilder};
 use crate::types::MAX_PARTITIONS;
 
@@ -114,14 +115,86 @@ impl Broker {
         self.engine().sync_journal()
     }
 
-    /// Does what the background thread would do: commits what was sent, syncs what is buffered, runs a checkpoint if one is
-    /// due. For brokers built with [`background(false)`](Builder::background); harmless otherwise.
+    /// Does what the background thread would do: commits what was sent, syncs what is buffered, runs a checkpoint and a clean if
+    /// they are due. For brokers built with [`background(false)`](Builder::background); harmless otherwise.
     ///
     /// # Errors
     ///
     /// [`Error::StorageFull`] when a checkpoint found no room; the others as [`Delivery::wait`](crate::Delivery::wait).
     pub fn maintain(&self) -> Result<()> {
         self.engine().maintain()
+    }
+
+    /// Deletes what is beyond the limits of its topic and of the broker, and frees the space of earlier deletions. The background
+    /// thread does it every [`clean_interval`](Builder::clean_interval).
+    ///
+    /// # When does it end?
+    ///
+    /// When everything is done, or when the `budget` of time is used up, behind the step under way; a step frees about 8 MB.
+    /// The next call goes on where this one was. [`Duration::MAX`] does everything at once, zero one step.
+    ///
+    /// # Who waits for it?
+    ///
+    /// Checkpoints and changes of topics wait for one step at most, readers and senders for none. Records already read stay
+    /// valid; a consumer whose position is deleted starts over where its [`OffsetReset`](crate::OffsetReset) says (C-22).
+    ///
+    /// # What does a crash leave?
+    ///
+    /// Whole segments are deleted or not at all. Space that was not freed yet is freed after the next opening.
+    ///
+    /// ```
+    /// use brooklet::{Broker, ManualClock, NewTopic, ProducerRecord, TopicConfig};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new(1_700_000_000_000);
+    /// let broker = Broker::builder().clock(clock.clone()).in_memory()?;
+    /// let day = Duration::from_secs(86_400);
+    /// broker.create_topic(NewTopic::new("readings", 1).config(TopicConfig::default().retention(Some(day))))?;
+    /// broker.producer().send(ProducerRecord::to("readings").value("21.5"))?.wait()?;
+    /// assert_eq!(broker.clean(Duration::MAX)?.segments, 0);
+    /// clock.advance(2 * day);
+    /// assert_eq!(broker.clean(Duration::MAX)?.records, 1);
+    /// # Ok::<(), brooklet::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StorageFull`] when not even a deletion finds room; [`Error::ReopenRequired`], [`Error::Closed`], [`Error::Corrupt`],
+    /// [`Error::IllegalState`] within a callback of a send.
+    pub fn clean(&self, budget: Duration) -> Result<CleanReport> {
+        self.engine().clean(budget)
+    }
+
+    /// Gives the free space of the file back to the disk: cleaning and deleting leave room that is used again, and a file that does
+    /// not shrink.
+    ///
+    /// # How long does it take, and who waits?
+    ///
+    /// It moves what lies behind free space to the front: seconds for each GB that stays. Meanwhile nothing goes from the journal into
+    /// the store and nothing is read from it: consumers at the head go on, those further back wait; sends go on until
+    /// [`buffer_memory`](Builder::buffer_memory) is full. No consumer loses its position. It never runs by itself, unless
+    /// [`vacuum_at_close`](Builder::vacuum_at_close) says so.
+    ///
+    /// # What does a crash leave?
+    ///
+    /// The file is whole at any moment. After a crash on the way, the next opening reads all of it to find what is free: seconds for
+    /// each GB.
+    ///
+    /// ```
+    /// use brooklet::Broker;
+    ///
+    /// let broker = Broker::in_memory()?;
+    /// let report = broker.vacuum()?;
+    /// assert!(report.bytes_after <= report.bytes_before);
+    /// # Ok::<(), brooklet::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StorageFull`] when there is no room to move anything; [`Error::ReopenRequired`], [`Error::Io`], [`Error::Corrupt`],
+    /// [`Error::Closed`], [`Error::IllegalState`] within a callback of a send.
+    pub fn vacuum(&self) -> Result<VacuumReport> {
+        self.engine().vacuum()
     }
 
     /// Commits what was sent, moves everything into the store, ends the background thread and closes the files.
@@ -220,12 +293,19 @@ impl Default for Builder {
             max_block: Duration::from_secs(60),
             linger: Duration::from_millis(5),
             auto_create_topics: None,
+            clean_interval: Some(Duration::from_secs(300)),
+            max_bytes: None,
+            clean_step: CLEAN_STEP,
+            vacuum_at_close: None,
             offsets_retention: None,
             clock: Arc::new(SystemClock),
         };
         Self { options, how: OpenHow::default(), background: true, disk: Arc::new(OsDisk) }
     }
 }
+
+/// Chunks that a step of a clean frees: some 8 MB of records.
+const CLEAN_STEP: usize = 256;
 
 /// The least `buffer_memory`, in bytes: room for one small record.
 const MIN_BUFFER_MEMORY: usize = 1 << 10;
@@ -287,6 +367,34 @@ impl Builder {
         self
     }
 
+    /// How often the background thread [cleans](Broker::clean); default 5 minutes, as in Kafka
+    /// (`log.retention.check.interval.ms`). It does so too after every 16 MiB that come into the store, and when the disk is
+    /// full. `None`, or zero: never; call [`Broker::clean`].
+    pub fn clean_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.options.clean_interval = interval.into().filter(|interval| !interval.is_zero());
+        self
+    }
+
+    /// How many bytes all topics may have together; by default there is no limit.
+    ///
+    /// When there are more, a clean deletes the oldest segments, of whatever topic: of the oldest segment of each partition, the
+    /// one whose youngest record is the oldest goes first, until the rest fits. Topics whose `cleanup.policy` does not say
+    /// `delete` count, and lose nothing.
+    ///
+    /// Bytes are counted as [`TopicConfig`](crate::TopicConfig) says. The file takes more on the disk: up to 1.3 times that and 2 MiB,
+    /// and what comes until the next clean. Its length may be twice as much, with holes that take no room.
+    pub fn max_bytes(mut self, bytes: impl Into<Option<u64>>) -> Self {
+        self.options.max_bytes = bytes.into();
+        self
+    }
+
+    /// Vacuums when the broker closes and at least this share of the file is free, from 0.0 to 1.0; by default it never does. Closing
+    /// then takes as long as [`Broker::vacuum`] says.
+    pub fn vacuum_at_close(mut self, free_share: impl Into<Option<f64>>) -> Self {
+        self.options.vacuum_at_close = free_share.into();
+        self
+    }
+
     /// For how long to keep what a group without members committed (`offsets.retention.minutes`), and what a group committed of
     /// topics that none of its members reads; default `None`: for ever. Kafka's default is 7 days, but an application may be
     /// closed for longer than that and has to find its place all the same. Looked at every ten minutes.
@@ -317,6 +425,13 @@ impl Builder {
     /// Fails if the store does not exist.
     pub fn open_existing(mut self) -> Self {
         self.how = OpenHow::OpenExisting;
+        self
+    }
+
+    /// How many chunks a step of a clean frees: fewer in tests.
+    #[doc(hidden)]
+    pub fn clean_step(mut self, chunks: usize) -> Self {
+        self.options.clean_step = chunks.max(1);
         self
     }
 
@@ -374,6 +489,10 @@ impl Builder {
         if !(MIN_BUFFER_MEMORY..=MAX_BUFFER_MEMORY).contains(&memory) {
             let reason = format!("a number of bytes from {MIN_BUFFER_MEMORY} to {MAX_BUFFER_MEMORY} is expected");
             return invalid("buffer_memory", memory, reason);
+        }
+        if let Some(share) = self.options.vacuum_at_close.filter(|share| !(0.0..=1.0).contains(share)) {
+            let (key, value) = ("vacuum_at_close".to_owned(), share.to_string());
+            return Err(Error::InvalidConfig { key, value, reason: "a share from 0.0 to 1.0 is expected".to_owned() });
         }
         match self.options.auto_create_topics {
             Some(partitions) if !(1..=MAX_PARTITIONS).contains(&partitions) => {

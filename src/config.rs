@@ -44,6 +44,21 @@ pub enum Durability {
 /// | `message.timestamp.type` | `CreateTime` | whose time a record carries: the producer's or, with `LogAppendTime`, brooklet's |
 /// | `message.timestamp.before.max.ms` | no limit | how far in the past a producer's timestamp may lie (KIP-937) |
 /// | `message.timestamp.after.max.ms` | 3600000 | how far in the future it may lie |
+/// | `cleanup.policy` | `delete` | `delete`: what is beyond a limit of retention goes; empty: nothing ever goes by itself |
+/// | `retention.ms` | -1: no limit | how old records get before they go. **Kafka's default is 7 days** |
+/// | `retention.bytes` | -1: no limit | how many bytes a *partition* holds before its oldest records go |
+/// | `segment.bytes` | 16777216 | the size at which a segment is closed. Kafka's default is 1 GiB |
+/// | `segment.ms` | 604800000 | the span of record time after which a segment is closed |
+///
+/// # When do records go?
+///
+/// Never, unless somebody sets a limit: an embedded log must not lose data because nobody chose. With a limit, records go a
+/// *segment* at a time, the oldest first, when the broker [cleans](crate::Broker::clean): so they may stay longer than the limit
+/// says, and never shorter. A segment goes when its youngest record is older than `retention.ms`, or when the
+/// partition still has `retention.bytes` without it. Smaller segments keep closer to the limits.
+///
+/// Bytes are counted as stored: the chunks that records are packed into, with about 5 bytes for each record and 84 for each
+/// chunk of up to 32 KiB beside keys, values and headers.
 ///
 /// ```
 /// use brooklet::{TimestampType, TopicConfig};
@@ -59,6 +74,57 @@ pub struct TopicConfig {
     timestamp_type: Option<TimestampType>,
     timestamp_before_max_ms: Option<i64>,
     timestamp_after_max_ms: Option<i64>,
+    cleanup_policy: Option<CleanupPolicy>,
+    /// The outer `Option` says whether it was set, the inner one whether there is a limit.
+    retention_ms: Option<Option<i64>>,
+    retention_bytes: Option<Option<u64>>,
+    segment_bytes: Option<u64>,
+    segment_ms: Option<i64>,
+}
+
+/// What happens to old records of a topic (`cleanup.policy`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum CleanupPolicy {
+    /// What is beyond `retention.ms` or `retention.bytes` is deleted. In configurations: `delete`.
+    #[default]
+    Delete,
+    /// Nothing is deleted, whatever the limits are, but what [`delete_records`](crate::Broker::delete_records) is told to. In
+    /// configurations: empty.
+    Keep,
+}
+
+impl fmt::Display for CleanupPolicy {
+    /// As Kafka spells it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CleanupPolicy::Delete => "delete",
+            CleanupPolicy::Keep => "",
+        })
+    }
+}
+
+/// When a segment is closed (T-18).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SegmentLimits {
+    /// Bytes of its chunks, at most; a chunk that is larger has a segment of its own.
+    pub(crate) bytes: u64,
+    /// Milliseconds from its first record to its youngest, at most.
+    pub(crate) span_ms: i64,
+}
+
+/// How much of a partition is kept; `None`: no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct RetentionLimits {
+    /// The age in milliseconds up to which records stay.
+    pub(crate) age_ms: Option<i64>,
+    pub(crate) bytes: Option<u64>,
+}
+
+impl RetentionLimits {
+    pub(crate) fn is_any(&self) -> bool {
+        *self != Self::default()
+    }
 }
 
 /// One configuration of a topic.
@@ -88,10 +154,28 @@ const TIMESTAMP_TYPE: &str = "message.timestamp.type";
 const TIMESTAMP_BEFORE_MAX: &str = "message.timestamp.before.max.ms";
 const TIMESTAMP_AFTER_MAX: &str = "message.timestamp.after.max.ms";
 
-/// The keys that a topic has.
-const KEYS: [&str; 4] = [MAX_MESSAGE_BYTES, TIMESTAMP_AFTER_MAX, TIMESTAMP_BEFORE_MAX, TIMESTAMP_TYPE];
+const CLEANUP_POLICY: &str = "cleanup.policy";
+const RETENTION_MS: &str = "retention.ms";
+const RETENTION_BYTES: &str = "retention.bytes";
+const SEGMENT_BYTES: &str = "segment.bytes";
+const SEGMENT_MS: &str = "segment.ms";
+
+/// The keys that a topic has, sorted.
+const KEYS: [&str; 9] = [
+    CLEANUP_POLICY,
+    MAX_MESSAGE_BYTES,
+    TIMESTAMP_AFTER_MAX,
+    TIMESTAMP_BEFORE_MAX,
+    TIMESTAMP_TYPE,
+    RETENTION_BYTES,
+    RETENTION_MS,
+    SEGMENT_BYTES,
+    SEGMENT_MS,
+];
 
 const DEFAULT_MAX_MESSAGE_BYTES: u32 = 1_048_588;
+const DEFAULT_SEGMENT_BYTES: u64 = 16 << 20;
+const DEFAULT_SEGMENT_MS: i64 = 604_800_000;
 const DEFAULT_TIMESTAMP_AFTER_MAX_MS: i64 = 3_600_000;
 
 /// The largest `max.message.bytes`: 64 MiB.
@@ -126,7 +210,45 @@ impl TopicConfig {
         self
     }
 
-    /// Sets a key from text.
+    /// Sets `cleanup.policy`.
+    #[must_use]
+    pub fn cleanup_policy(mut self, policy: CleanupPolicy) -> Self {
+        self.cleanup_policy = Some(policy);
+        self
+    }
+
+    /// Sets `retention.ms`: how old records get before they go; `None` keeps them whatever their age.
+    ///
+    /// What counts is the time that a record carries, not when it came: one that a producer dates into the future keeps its
+    /// segment and all later ones.
+    #[must_use]
+    pub fn retention(mut self, age: Option<Duration>) -> Self {
+        self.retention_ms = Some(age.map(millis));
+        self
+    }
+
+    /// Sets `retention.bytes`: how many bytes each partition holds before its oldest records go; `None` for no limit.
+    #[must_use]
+    pub fn retention_bytes(mut self, bytes: Option<u64>) -> Self {
+        self.retention_bytes = Some(bytes);
+        self
+    }
+
+    /// Sets `segment.bytes`; 0 is taken as 1.
+    #[must_use]
+    pub fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.segment_bytes = Some(bytes.max(1));
+        self
+    }
+
+    /// Sets `segment.ms`; less than a millisecond is taken as one.
+    #[must_use]
+    pub fn segment_time(mut self, span: Duration) -> Self {
+        self.segment_ms = Some(millis(span).max(1));
+        self
+    }
+
+    /// Sets a key from text. Limits of retention that are negative mean that there is none.
     ///
     /// # Errors
     ///
@@ -150,6 +272,23 @@ impl TopicConfig {
             },
             TIMESTAMP_BEFORE_MAX => self.timestamp_before_max_ms = Some(not_negative()?),
             TIMESTAMP_AFTER_MAX => self.timestamp_after_max_ms = Some(not_negative()?),
+            CLEANUP_POLICY => self.cleanup_policy = Some(parse_policy(value).map_err(|reason| invalid(&reason))?),
+            RETENTION_MS => match value.parse::<i64>() {
+                Ok(ms) if ms >= -1 => self.retention_ms = Some((ms >= 0).then_some(ms)),
+                _ => return Err(invalid("a whole number of milliseconds, or -1 for no limit, is expected")),
+            },
+            RETENTION_BYTES => match value.parse::<i64>() {
+                Ok(bytes) => self.retention_bytes = Some(u64::try_from(bytes).ok()),
+                Err(_) => return Err(invalid("a number of bytes, or -1 for no limit, is expected")),
+            },
+            SEGMENT_BYTES => match value.parse() {
+                Ok(bytes) if (1..=i64::MAX.unsigned_abs()).contains(&bytes) => self.segment_bytes = Some(bytes),
+                _ => return Err(invalid("a number of bytes, 1 or more, is expected")),
+            },
+            SEGMENT_MS => match value.parse() {
+                Ok(ms) if ms >= 1 => self.segment_ms = Some(ms),
+                _ => return Err(invalid("a whole number of milliseconds, 1 or more, is expected")),
+            },
             _ => return Err(invalid(&unknown_key())),
         }
         Ok(self)
@@ -166,6 +305,11 @@ impl TopicConfig {
             TIMESTAMP_TYPE => self.timestamp_type = None,
             TIMESTAMP_BEFORE_MAX => self.timestamp_before_max_ms = None,
             TIMESTAMP_AFTER_MAX => self.timestamp_after_max_ms = None,
+            CLEANUP_POLICY => self.cleanup_policy = None,
+            RETENTION_MS => self.retention_ms = None,
+            RETENTION_BYTES => self.retention_bytes = None,
+            SEGMENT_BYTES => self.segment_bytes = None,
+            SEGMENT_MS => self.segment_ms = None,
             _ => {
                 return Err(Error::InvalidConfig { key: key.into(), value: String::new(), reason: unknown_key() });
             }
@@ -196,6 +340,11 @@ impl TopicConfig {
             MAX_MESSAGE_BYTES => self.max_message_bytes.is_some(),
             TIMESTAMP_TYPE => self.timestamp_type.is_some(),
             TIMESTAMP_BEFORE_MAX => self.timestamp_before_max_ms.is_some(),
+            CLEANUP_POLICY => self.cleanup_policy.is_some(),
+            RETENTION_MS => self.retention_ms.is_some(),
+            RETENTION_BYTES => self.retention_bytes.is_some(),
+            SEGMENT_BYTES => self.segment_bytes.is_some(),
+            SEGMENT_MS => self.segment_ms.is_some(),
             _ => self.timestamp_after_max_ms.is_some(),
         };
         KEYS.iter().filter(|key| is_set(key)).map(|&key| (key, self.value(key))).collect()
@@ -206,6 +355,11 @@ impl TopicConfig {
             MAX_MESSAGE_BYTES => self.max_record_size().to_string(),
             TIMESTAMP_TYPE => self.record_timestamp_type().to_string(),
             TIMESTAMP_BEFORE_MAX => self.timestamp_before_max_ms.unwrap_or(i64::MAX).to_string(),
+            CLEANUP_POLICY => self.policy().to_string(),
+            RETENTION_MS => or_minus_one(self.retention_ms.flatten()),
+            RETENTION_BYTES => or_minus_one(self.retention_bytes.flatten()),
+            SEGMENT_BYTES => self.segment_limits().bytes.to_string(),
+            SEGMENT_MS => self.segment_limits().span_ms.to_string(),
             _ => self.timestamp_after_max_ms.unwrap_or(DEFAULT_TIMESTAMP_AFTER_MAX_MS).to_string(),
         }
     }
@@ -217,6 +371,27 @@ impl TopicConfig {
 
     pub(crate) fn record_timestamp_type(&self) -> TimestampType {
         self.timestamp_type.unwrap_or_default()
+    }
+
+    pub(crate) fn policy(&self) -> CleanupPolicy {
+        self.cleanup_policy.unwrap_or_default()
+    }
+
+    pub(crate) fn segment_limits(&self) -> SegmentLimits {
+        SegmentLimits {
+            bytes: self.segment_bytes.unwrap_or(DEFAULT_SEGMENT_BYTES),
+            span_ms: self.segment_ms.unwrap_or(DEFAULT_SEGMENT_MS),
+        }
+    }
+
+    /// What its policy lets go of by itself (L-8).
+    pub(crate) fn retention_limits(&self) -> RetentionLimits {
+        match self.policy() {
+            CleanupPolicy::Keep => RetentionLimits::default(),
+            CleanupPolicy::Delete => {
+                RetentionLimits { age_ms: self.retention_ms.flatten(), bytes: self.retention_bytes.flatten() }
+            }
+        }
     }
 
     /// Whether a producer's timestamp is within the bounds (R-12; the bounds themselves are). Says why not.
@@ -245,6 +420,21 @@ fn unknown_key() -> String {
     format!("there is no such key; the keys are {}", KEYS.join(", "))
 }
 
+fn or_minus_one(limit: Option<impl ToString>) -> String {
+    limit.map_or_else(|| "-1".to_owned(), |limit| limit.to_string())
+}
+
+fn parse_policy(value: &str) -> Result<CleanupPolicy, String> {
+    match value {
+        "delete" => Ok(CleanupPolicy::Delete),
+        "" => Ok(CleanupPolicy::Keep),
+        _ if value.split(',').any(|policy| policy.trim() == "compact") => {
+            Err("compaction is not there yet: `delete`, or nothing to keep everything, is expected".to_owned())
+        }
+        _ => Err("`delete`, or nothing to keep everything, is expected".to_owned()),
+    }
+}
+
 /// As milliseconds; what is too long for them is the longest.
 pub(crate) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
@@ -260,7 +450,13 @@ mod tests {
             .max_message_bytes(7)
             .timestamp_type(TimestampType::LogAppendTime)
             .timestamp_before_max(Duration::from_millis(5))
-            .timestamp_after_max(Duration::from_millis(6));
+            .timestamp_after_max(Duration::from_millis(6))
+            .cleanup_policy(CleanupPolicy::Keep)
+            .retention(Some(Duration::from_millis(7)))
+            .retention_bytes(Some(8))
+            .segment_bytes(9)
+            .segment_time(Duration::from_millis(10));
+        assert_eq!(built.overrides().len(), KEYS.len());
         let mut parsed = TopicConfig::default();
         for (key, value) in built.overrides() {
             parsed = parsed.set(key, &value).unwrap();
@@ -283,10 +479,32 @@ mod tests {
             ("message.timestamp.after.max.ms", "-1"),
             ("message.timestamp.before.max.ms", ""),
             ("segment.index.bytes", "1"),
+            ("cleanup.policy", "compact"),
+            ("cleanup.policy", "compact,delete"),
+            ("cleanup.policy", "remove"),
+            ("retention.ms", "-2"),
+            ("retention.ms", "1 d"),
+            ("retention.bytes", "all"),
+            ("segment.bytes", "0"),
+            ("segment.ms", "0"),
         ] {
             let error = TopicConfig::default().set(key, value).unwrap_err();
             assert!(matches!(error, Error::InvalidConfig { .. }), "{key}={value}: {error}");
         }
+    }
+
+    #[test]
+    fn nothing_goes_unless_a_limit_is_set_and_the_policy_lets_it() {
+        let none = RetentionLimits::default();
+        assert_eq!(TopicConfig::default().retention_limits(), none);
+        let limited = TopicConfig::default().set("retention.ms", "0").unwrap().set("retention.bytes", "7").unwrap();
+        assert_eq!(limited.retention_limits(), RetentionLimits { age_ms: Some(0), bytes: Some(7) });
+        let unlimited = limited.clone().set("retention.ms", "-1").unwrap().set("retention.bytes", "-5").unwrap();
+        assert_eq!(unlimited.retention_limits(), none);
+        assert_eq!(unlimited.get("retention.bytes"), Some("-1".to_owned()));
+        assert_eq!(limited.set("cleanup.policy", "").unwrap().retention_limits(), none);
+        let refused = TopicConfig::default().set("cleanup.policy", "compact").unwrap_err();
+        assert!(refused.to_string().contains("not there yet"), "{refused}");
     }
 
     #[test]

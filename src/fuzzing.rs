@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::path::Path;
 
 use crate::codec::{
-    ChunkError, ChunkWriter, DecodeError, Entry, Mark, Place, RecordBatch, decode_chunk, decode_entries,
+    ChunkError, ChunkRoom, ChunkWriter, DecodeError, Entry, Mark, Place, RecordBatch, decode_chunk, decode_entries,
 };
 use crate::disk::Disk;
 use crate::error::{Error, Result};
@@ -62,7 +62,7 @@ pub fn pack(batches: &[&[u8]], topic: u128) -> Result<Vec<Vec<u8>>, &'static str
     let mut chunks = Vec::new();
     let mut emit = |chunk: crate::codec::Chunk<'_>| {
         chunks.push(chunk.bytes.to_vec());
-        Ok::<_, Infallible>(())
+        Ok::<_, Infallible>(ChunkRoom::FULL)
     };
     for batch in batches {
         let Ok(()) = writer.push(&decode_batch(batch)?, &mut emit);

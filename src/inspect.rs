@@ -1,6 +1,7 @@
 //! What a check and a count of everything say.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::error::Error;
 
@@ -70,6 +71,59 @@ impl fmt::Display for CheckReport {
     }
 }
 
+/// What a call of [`Broker::clean`](crate::Broker::clean) did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct CleanReport {
+    /// Whether everything was looked at and nothing is left to free. If not, the next call goes on where this one was.
+    pub is_complete: bool,
+    /// Partitions whose log start moved.
+    pub partitions: u64,
+    /// Segments deleted.
+    pub segments: u64,
+    /// Records whose space was freed, those of earlier deletions included.
+    pub records: u64,
+    /// Bytes of chunks that were freed. They are used again; the file does not shrink.
+    pub bytes: u64,
+    /// Store updates that it took.
+    pub steps: u64,
+    /// How long the longest of them took. Checkpoints and changes of topics wait for one of them at most.
+    pub longest_step: Duration,
+    /// How long all of it took.
+    pub elapsed: Duration,
+}
+
+impl fmt::Display for CleanReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { segments, partitions, records, bytes, .. } = self;
+        write!(
+            f,
+            "{segments} segments of {partitions} partitions deleted, {bytes} bytes of {records} records freed in {} ms",
+            self.elapsed.as_millis()
+        )?;
+        if self.is_complete { Ok(()) } else { write!(f, "; there is more to do") }
+    }
+}
+
+/// What [`Broker::vacuum`](crate::Broker::vacuum) did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VacuumReport {
+    /// Length of the store's file before.
+    pub bytes_before: u64,
+    /// Length of the store's file now.
+    pub bytes_after: u64,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+impl fmt::Display for VacuumReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (before, after) = (self.bytes_before, self.bytes_after);
+        write!(f, "the file has {after} bytes, before it had {before}; {} ms", self.elapsed.as_millis())
+    }
+}
+
 /// How much there is of everything: [`Broker::stats`](crate::Broker::stats).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -92,6 +146,8 @@ pub struct Stats {
     pub journal_capacity_bytes: u64,
     /// Bytes of `buffer_memory` in use: records sent and not yet in the store.
     pub buffered_bytes: usize,
+    /// When the last clean came to its end, in milliseconds since the epoch; `None`: not since the broker was opened.
+    pub last_clean_ms: Option<i64>,
     /// Whether the disk was full at the last checkpoint. Sends fail until there is room.
     pub storage_full: bool,
     /// Why the broker stopped; `None` while it works.

@@ -66,8 +66,11 @@
 //!
 //! # What it is not
 //!
-//! It is not a server, does not replicate, and has no network code. One process opens the file at a time. Retention, compaction
-//! and transactions are not there yet.
+//! It is not a server, does not replicate, and has no network code. One process opens the file at a time. Compaction and
+//! transactions are not there yet.
+//!
+//! It deletes nothing unless it is told to: by default a topic keeps its records for ever, where Kafka keeps them 7 days. See
+//! [`TopicConfig`] and [`Broker::clean`].
 //!
 //! # Platforms
 //!
@@ -90,6 +93,7 @@ mod assignor;
 mod codec;
 mod group;
 mod partitioner;
+mod retention;
 
 #[doc(hidden)]
 pub mod disk;
@@ -117,7 +121,7 @@ pub use assignor::{
 };
 pub use broker::{Broker, Builder};
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use config::{ConfigEntry, ConfigSource, Durability, MAX_MESSAGE_BYTES_LIMIT, TopicConfig};
+pub use config::{CleanupPolicy, ConfigEntry, ConfigSource, Durability, MAX_MESSAGE_BYTES_LIMIT, TopicConfig};
 pub use consumer::{
     Consumer, ConsumerBuilder, ConsumerRecord, ConsumerRecords, Header, Headers, ListenerResult, OffsetReset,
     OwnedRecord, RebalanceListener, RecordIter, RecordReceiver, Waker,
@@ -127,7 +131,7 @@ pub use group::{
     GroupDescription, GroupListing, GroupMembershipOperation, GroupMetadata, GroupName, GroupState, MemberDescription,
     OffsetAndMetadata, OffsetChange, PartitionLag, ResetTo,
 };
-pub use inspect::{CheckReport, Stats};
+pub use inspect::{CheckReport, CleanReport, Stats, VacuumReport};
 pub use partitioner::{Murmur2Partitioner, Partitioner, partition_for_key};
 pub use producer::{Delivery, Producer, ProducerBuilder};
 pub use record::{Payload, ProducerRecord, RecordMetadata};

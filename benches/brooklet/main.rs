@@ -15,6 +15,7 @@ mod groups;
 mod harness;
 mod open;
 mod plot;
+mod retention;
 mod scaling;
 mod store;
 mod tail;
@@ -27,7 +28,7 @@ use harness::{Context, Result, Scale, timed};
 
 type Bench = fn(&mut Context) -> Result;
 
-const BENCHES: [(&str, Bench); 10] = [
+const BENCHES: [(&str, Bench); 11] = [
     ("durable", durable::run),
     ("buffered", buffered::run),
     ("bulk", bulk::run),
@@ -35,6 +36,7 @@ const BENCHES: [(&str, Bench); 10] = [
     ("groups", groups::run),
     ("open", open::run),
     ("memory", child::memory),
+    ("retention", retention::run),
     ("scaling-partitions", scaling::partitions),
     ("scaling-threads", scaling::threads),
     ("scaling-sizes", scaling::sizes),

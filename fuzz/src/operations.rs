@@ -16,6 +16,12 @@ use super::bytes::Bytes;
 use super::model::{Choices, Log, Model, Record, Send, Step};
 use super::sim_disk::{Fault, Keep, Op, Repeat, SimDisk};
 
+/// What the clock says all the time.
+const NOW_MS: i64 = 1_000_000;
+
+/// Everything is cleaned.
+const CLEAN: Step = Step::Clean { now_ms: NOW_MS };
+
 const PATH: &str = "/d/app.brooklet";
 const NAMES: [&str; 3] = ["a", "b", "c.d"];
 const MAX_STEPS: usize = 60;
@@ -91,7 +97,7 @@ impl Run {
     fn choose_step(&mut self, input: &mut Bytes<'_>) -> Step {
         let name = *input.pick(&NAMES).unwrap_or(&"a");
         let partition = u32::try_from(input.below(MAX_PARTITIONS)).unwrap();
-        match input.below(12) {
+        match input.below(15) {
             0 => Step::CreateTopic { name, partitions: partition + 1 },
             1 => Step::DeleteTopic { name },
             2 => Step::CreatePartitions { name, total: partition + 1 },
@@ -104,7 +110,11 @@ impl Run {
             7 => self.choose_commit(input, name, partition),
             8 | 9 => Step::SendAll(self.choose_sends(input, name, partition)),
             10 => Step::Maintain,
-            _ => Step::Sync,
+            11 => Step::Sync,
+            // Every record of these is older.
+            12 => Step::Expire { name, age_ms: 10 },
+            13 => CLEAN,
+            _ => Step::Vacuum,
         }
     }
 
@@ -325,7 +335,8 @@ fn open(disk: &SimDisk, durability: Durability) -> Result<Broker, Error> {
     Broker::builder()
         .disk(Arc::new(disk.clone()))
         .background(false)
-        .clock(ManualClock::new(1_000_000))
+        .clock(ManualClock::new(NOW_MS))
+        .clean_step(1)
         .durability(durability)
         .buffer_memory(4 << 10)
         .checkpoint_bytes(1 << 10)
@@ -375,7 +386,7 @@ fn refusal(state: &Model, step: &Step) -> Option<Refusal> {
     match step {
         Step::CreateTopic { name, .. } if state.topics.contains_key(*name) => Some(Refusal::Exists),
         Step::CreateTopic { name, .. } => collides(state, name).then_some(Refusal::Collides),
-        Step::DeleteTopic { name } | Step::Alter { name, .. } => unknown(name),
+        Step::DeleteTopic { name } | Step::Alter { name, .. } | Step::Expire { name, .. } => unknown(name),
         Step::CreatePartitions { name, total } => unknown(name).or_else(|| {
             let more = state.topics.get(*name).is_some_and(|topic| *total as usize > topic.partitions.len());
             (!more).then_some(Refusal::Partitions)
@@ -391,7 +402,7 @@ fn refusal(state: &Model, step: &Step) -> Option<Refusal> {
             let exists = state.commits.keys().any(|(other, _)| other == group);
             (!exists).then_some(Refusal::NoGroup)
         }
-        Step::Maintain | Step::Sync | Step::Reopen => None,
+        Step::Clean { .. } | Step::Maintain | Step::Sync | Step::Vacuum | Step::Reopen => None,
     }
 }
 
@@ -420,7 +431,8 @@ fn accepted_part(state: &Model, step: &Step) -> Step {
     }
 }
 
-/// The states while a step runs, with the one before it: a group that finds no room is committed in parts.
+/// The states while a step runs, with the one before it: a group that finds no room is committed in parts, and a clean goes
+/// from partition to partition.
 fn states_within(before: &Model, step: &Step) -> Vec<Model> {
     let mut states = vec![before.clone()];
     let part = |sends: &[Send]| {
@@ -431,6 +443,13 @@ fn states_within(before: &Model, step: &Step) -> Vec<Model> {
     match step {
         Step::Send(sends) => states.extend((1..sends.len()).map(|count| part(&sends[..count]))),
         Step::SendAndCommit { send, .. } => states.push(part(std::slice::from_ref(send))),
+        Step::Clean { now_ms } => {
+            let mut state = before.clone();
+            for partition in before.expired(*now_ms) {
+                state.empty(&partition);
+                states.push(state.clone());
+            }
+        }
         _ => {}
     }
     states

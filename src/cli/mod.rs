@@ -2,7 +2,7 @@
 //!
 //! | file | what it is about |
 //! |---|---|
-//! | `topics`, `groups`, `produce`, `consume`, `check`, `demo` | a command each: its arguments and what it does |
+//! | `topics`, `groups`, `produce`, `consume`, `check`, `clean`, `demo` | a command each: its arguments and what it does |
 //! | `session` | opening the file, closing it at the end and at signals |
 //! | `failure` | exit codes, and errors in one line |
 //! | `layout`, `json`, `table` | a record as text and as JSON; lists as aligned tables |
@@ -11,6 +11,7 @@
 //! It uses the library as any application does. What is in a record never goes into an error.
 
 mod check;
+mod clean;
 mod consume;
 mod demo;
 mod escape;
@@ -62,6 +63,8 @@ enum Command {
     Produce(produce::ProduceArgs),
     Consume(consume::ConsumeArgs),
     Check(check::CheckArgs),
+    Clean(clean::CleanArgs),
+    Vacuum(clean::VacuumArgs),
     Demo(demo::DemoArgs),
     #[command(hide = true)]
     DemoChild(demo::ChildArgs),
@@ -84,6 +87,8 @@ impl Cli {
             Command::Produce(args) => produce::run(&self.file, args),
             Command::Consume(args) => consume::run(&self.file, args),
             Command::Check(args) => check::run(&self.file, args),
+            Command::Clean(args) => clean::run_clean(&self.file, args),
+            Command::Vacuum(args) => clean::run_vacuum(&self.file, args),
             Command::Demo(args) => demo::run(args),
             Command::DemoChild(args) => demo::run_child(args),
         }

@@ -68,6 +68,33 @@ impl Progress {
     }
 }
 
+/// A line that turns while a command is busy, on a terminal's standard error: for what can't say how far it is.
+#[derive(Debug)]
+pub(super) struct Busy(Option<ProgressBar>);
+
+impl Busy {
+    /// Shows itself, with the time that it takes, if the standard error is a terminal.
+    pub(super) fn on_terminal(message: impl Into<String>) -> Self {
+        if !io::stderr().is_terminal() {
+            return Self(None);
+        }
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_message(message.into());
+        let style = ProgressStyle::with_template("{spinner} {msg}, {elapsed}");
+        let bar = style.map_or(bar.clone(), |style| bar.with_style(style));
+        bar.enable_steady_tick(PERIOD);
+        Self(Some(bar))
+    }
+
+    pub(super) fn say(&self, message: String) {
+        self.0.iter().for_each(|bar| bar.set_message(message.clone()));
+    }
+
+    /// Takes the line away.
+    pub(super) fn clear(&self) {
+        self.0.iter().for_each(ProgressBar::finish_and_clear);
+    }
+}
+
 /// A rate in whole things.
 pub(super) fn per_second(count: u64, time: Duration) -> u64 {
     let micros = time.as_micros().max(1);

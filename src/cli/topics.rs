@@ -18,8 +18,8 @@ Examples:
   brooklet -f app.brooklet topics create orders -p 3 --config max.message.bytes=2000000";
 
 const DESCRIBE_EXAMPLES: &str = "\
-Prints what kafka-topics prints, tab-separated, and the offsets at which each partition starts
-and ends. Only those configurations are shown that were set; --json shows all.
+Prints what kafka-topics prints, tab-separated, and for each partition the offsets at which it
+starts and ends, its bytes and its segments. Only those configurations are shown that were set; --json shows all.
 
 Examples:
   brooklet -f app.brooklet topics describe
@@ -31,7 +31,7 @@ from then on.
 
 Examples:
   brooklet -f app.brooklet topics alter orders --partitions 6
-  brooklet -f app.brooklet topics alter orders --config max.message.bytes=2000000
+  brooklet -f app.brooklet topics alter orders --config retention.ms=604800000
   brooklet -f app.brooklet topics alter orders --delete-config max.message.bytes";
 
 /// Create, list, describe, change and delete topics
@@ -179,10 +179,11 @@ fn write_description(out: &mut impl Write, topic: &TopicDescription) -> io::Resu
         topic.partitions().len(),
         configs.join(",")
     )?;
-    for PartitionDescription { partition, log_start, end, .. } in topic.partitions() {
+    for PartitionDescription { partition, log_start, end, stored_bytes, segments, .. } in topic.partitions() {
         writeln!(
             out,
-            "\tTopic: {name}\tPartition: {partition}\tLeader: 0\tReplicas: 0\tIsr: 0\tLogStart: {log_start}\tLogEnd: {end}"
+            "\tTopic: {name}\tPartition: {partition}\tLeader: 0\tReplicas: 0\tIsr: 0\tLogStart: {log_start}\tLogEnd: {end}\t\
+             Bytes: {stored_bytes}\tSegments: {segments}"
         )?;
     }
     Ok(())
@@ -194,6 +195,8 @@ fn as_json_object(topic: &TopicDescription) -> Value {
             "partition": partition.partition,
             "log_start": partition.log_start.get(),
             "log_end": partition.end.get(),
+            "bytes": partition.stored_bytes,
+            "segments": partition.segments,
         })
     };
     let config = topic.config_entries().into_iter().map(|entry| {

@@ -72,6 +72,20 @@ pub(crate) struct Chunk<'a> {
     pub(crate) bytes: &'a [u8],
 }
 
+/// How large the next chunk may get, header included: chunks do not go over the end of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ChunkRoom {
+    /// What the segment under way has left.
+    pub(crate) here: usize,
+    /// What a new segment has. A record that does not fit into what is left begins one.
+    pub(crate) next: usize,
+}
+
+impl ChunkRoom {
+    /// No end of a segment is near.
+    pub(crate) const FULL: ChunkRoom = ChunkRoom { here: MAX_CHUNK, next: MAX_CHUNK };
+}
+
 /// Packs batches into chunks, in order. Batches are copied as they are, but for the deltas of the first record of each.
 #[derive(Debug)]
 pub(crate) struct ChunkWriter {
@@ -79,25 +93,32 @@ pub(crate) struct ChunkWriter {
     /// The header so far, and its records behind the space for the chunk's header. `None`: nothing collected.
     header: Option<BatchHeader>,
     bytes: Vec<u8>,
+    room: ChunkRoom,
 }
 
 impl ChunkWriter {
     pub(crate) fn new(topic: TopicId) -> Self {
-        Self { topic, header: None, bytes: Vec::new() }
+        Self { topic, header: None, bytes: Vec::new(), room: ChunkRoom::FULL }
     }
 
-    /// Makes it ready for another partition. Nothing may be left in it.
-    pub(crate) fn reset(&mut self, topic: TopicId) {
+    /// Makes it ready for another partition or segment. Nothing may be left in it.
+    pub(crate) fn reset(&mut self, topic: TopicId, room: ChunkRoom) {
         debug_assert!(self.header.is_none(), "chunks are flushed before the next partition");
         self.topic = topic;
         self.header = None;
+        self.room = room;
     }
 
-    /// Appends a batch; each chunk that gets full is given to `emit`.
+    /// The timestamp of the first record of the chunk under way.
+    pub(crate) fn first_timestamp(&self) -> Option<i64> {
+        self.header.map(|header| header.base_timestamp)
+    }
+
+    /// Appends a batch; each chunk that gets full is given to `emit`, which says how large the next one may get.
     pub(crate) fn push<E>(
         &mut self,
         batch: &RecordBatch,
-        mut emit: impl FnMut(Chunk<'_>) -> Result<(), E>,
+        mut emit: impl FnMut(Chunk<'_>) -> Result<ChunkRoom, E>,
     ) -> Result<(), E> {
         if self.header.is_some_and(|header| header.timestamp_type != batch.header.timestamp_type) {
             self.flush(&mut emit)?;
@@ -117,8 +138,9 @@ impl ChunkWriter {
         Ok(())
     }
 
-    /// Moves `walk` over the longest run that fits. An empty chunk takes at least one record, whatever its size.
-    fn fit(&self, walk: &mut Walk<'_>) -> Option<Run> {
+    /// Moves `walk` over the longest run that fits. An empty chunk takes at least one record, whatever its size: if it does
+    /// not fit into the segment, it is the first one of the next.
+    fn fit(&mut self, walk: &mut Walk<'_>) -> Option<Run> {
         let start = walk.place().index();
         let mut run: Option<Run> = None;
         loop {
@@ -126,16 +148,19 @@ impl ChunkWriter {
             let Some(record) = walk.next() else { return run };
             let end = walk.place().index();
             let first_of_all = self.header.is_none() && run.is_none();
-            if !first_of_all && !self.has_room_for(end - start) {
-                *walk = before;
-                return run;
+            if !self.has_room_for(end - start) {
+                if !first_of_all {
+                    *walk = before;
+                    return run;
+                }
+                self.room.here = self.room.next;
             }
             run.get_or_insert_with(|| Run::before(&record, end)).add(&record, end);
         }
     }
 
     /// Closes the chunk under way, if there is one.
-    pub(crate) fn flush<E>(&mut self, mut emit: impl FnMut(Chunk<'_>) -> Result<(), E>) -> Result<(), E> {
+    pub(crate) fn flush<E>(&mut self, mut emit: impl FnMut(Chunk<'_>) -> Result<ChunkRoom, E>) -> Result<(), E> {
         let Some(mut header) = self.header.take() else { return Ok(()) };
         header.length = u32::try_from(self.bytes.len().saturating_sub(PREFIX_LEN)).unwrap_or(u32::MAX);
         let mut prefix = Vec::with_capacity(PREFIX_LEN);
@@ -150,17 +175,18 @@ impl ChunkWriter {
         if let Some(space) = self.bytes.get_mut(..CRC_LEN) {
             space.copy_from_slice(&crc.to_le_bytes());
         }
-        let emitted = emit(Chunk { header, bytes: &self.bytes });
+        self.room = emit(Chunk { header, bytes: &self.bytes })?;
         self.bytes.clear();
-        emitted
+        Ok(())
     }
 
     /// Whether a run of `len` bytes fits behind what is collected: a new gap and delta may take 20 bytes more.
     fn has_room_for(&self, len: usize) -> bool {
         const NEW_DELTAS: usize = 20;
+        let most = self.room.here.min(MAX_CHUNK);
         match self.header {
-            None => PREFIX_LEN + len <= MAX_CHUNK,
-            Some(_) => self.bytes.len() + len + NEW_DELTAS <= MAX_CHUNK,
+            None => PREFIX_LEN + len <= most,
+            Some(_) => self.bytes.len() + len + NEW_DELTAS <= most,
         }
     }
 
@@ -253,11 +279,17 @@ mod tests {
 
     /// Packs batches and gives back the chunks' bytes.
     fn pack(batches: &[RecordBatch]) -> Vec<Vec<u8>> {
+        pack_into(batches, ChunkRoom::FULL, |_| ChunkRoom::FULL)
+    }
+
+    /// The same with less room; `next` tells it behind each chunk.
+    fn pack_into(batches: &[RecordBatch], room: ChunkRoom, next: impl Fn(&Chunk<'_>) -> ChunkRoom) -> Vec<Vec<u8>> {
         let mut writer = ChunkWriter::new(TOPIC);
+        writer.reset(TOPIC, room);
         let mut chunks = Vec::new();
-        let mut emit = |chunk: Chunk<'_>| -> Result<(), ()> {
+        let mut emit = |chunk: Chunk<'_>| -> Result<ChunkRoom, ()> {
             chunks.push(chunk.bytes.to_vec());
-            Ok(())
+            Ok(next(&chunk))
         };
         for batch in batches {
             writer.push(batch, &mut emit).unwrap();
@@ -282,6 +314,24 @@ mod tests {
         let chunks = pack(&[builder.finish().unwrap()]);
         let counts: Vec<_> = chunks.into_iter().map(|c| decode_chunk(c, TOPIC).unwrap().header.count).collect();
         assert_eq!(counts, [1, 1, 1]);
+    }
+
+    #[test]
+    fn a_chunk_ends_with_its_segment_and_a_record_without_room_begins_the_next() {
+        let all = pack(&[batch_of(&[1; 10])]).remove(0).len();
+        let one = pack(&[batch_of(&[1])]).remove(0).len();
+        let six = one + (all - one) / 9 * 5;
+        let counts = |chunks: Vec<Vec<u8>>| -> Vec<u32> {
+            chunks.into_iter().map(|chunk| decode_chunk(chunk, TOPIC).unwrap().header.count).collect()
+        };
+        let room = |here, next| ChunkRoom { here, next };
+        // Six fit exactly, then the segment is full, and the next one takes the rest.
+        assert_eq!(counts(pack_into(&[batch_of(&[1; 10])], room(six, six), |_| room(0, six))), [6, 4]);
+        assert_eq!(counts(pack_into(&[batch_of(&[1; 10])], room(six - 1, all), |_| room(0, all))), [5, 5]);
+        // What is left of a segment is too little even for one: the chunk is as large as the next one allows.
+        assert_eq!(counts(pack_into(&[batch_of(&[1; 10])], room(one - 1, all), |_| room(0, all))), [10]);
+        // A segment that has no room for any record takes one.
+        assert_eq!(counts(pack_into(&[batch_of(&[1; 3])], room(1, 1), |_| room(0, 1))), [1, 1, 1]);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What happens without anybody waiting for it: lingering records are committed, `Buffered` frames synced, and the tail
-//! is moved into the store.
+//! What happens without anybody waiting for it: lingering records are committed, `Buffered` frames synced, the tail is moved
+//! into the store, and the store is cleaned.
 //!
 //! One thread does it, or whoever calls [`Engine::maintain`]. The thread sleeps until the next thing is due and is rung up
 //! only when something gets due before that; while nothing is written it sleeps for good.
@@ -32,6 +32,9 @@ struct BellState {
     rung: bool,
     stop: bool,
 }
+
+/// How long the thread cleans before it looks whether something else is due: it ends with the step under way.
+const CLEAN_SLICE: Duration = Duration::from_millis(5);
 
 const NEVER: u64 = u64::MAX;
 const AWAKE: u64 = 0;
@@ -121,7 +124,7 @@ impl Engine {
         let mut group_before = None;
         loop {
             // What fails here is kept in `health` or `storage_full`, where the next caller meets it.
-            let _ = self.run_due(Instant::now());
+            let _ = self.run_due(Instant::now(), CLEAN_SLICE);
             let group = self.sequencer.lock().group().number;
             let busy = group_before.replace(group) != Some(group);
             // While records keep coming it looks again after `linger`, so that they need not ring for each group.
@@ -138,15 +141,15 @@ impl Engine {
     }
 
     /// Does everything the background thread would do by now or soon: commits what was sent, syncs what is buffered, and
-    /// runs a checkpoint if one is due.
+    /// runs a checkpoint and a clean if they are due.
     pub(crate) fn maintain(&self) -> Result<()> {
         self.check_writable()?;
         self.commit_open_group(LargeGroups::ToStore)?;
         self.sync_journal()?;
-        self.run_due(Instant::now())
+        self.run_due(Instant::now(), Duration::MAX)
     }
 
-    fn run_due(&self, now: Instant) -> Result<()> {
+    fn run_due(&self, now: Instant, clean_budget: Duration) -> Result<()> {
         if self.health.check().is_err() {
             return Ok(());
         }
@@ -161,6 +164,9 @@ impl Engine {
         if checkpoint_due.is_some_and(|due| due <= now) {
             self.checkpoint()?;
         }
+        if self.clean_due().is_some_and(|due| due <= now) {
+            self.clean_in_background(clean_budget)?;
+        }
         self.expire_members();
         self.expire_offsets()
     }
@@ -171,10 +177,17 @@ impl Engine {
             return None;
         }
         let checkpoint = self.checkpoint_due(&self.unapplied.lock());
-        [self.group_due(), self.sync_due(), checkpoint, self.next_member_due(), self.next_expiry_due()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.group_due(),
+            self.sync_due(),
+            checkpoint,
+            self.next_member_due(),
+            self.next_expiry_due(),
+            self.clean_due(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// When the open group has lingered long enough.

@@ -97,6 +97,7 @@ impl Engine {
             journal_used_bytes: journal_used,
             journal_capacity_bytes: journal_capacity,
             buffered_bytes: self.buffered.load(Ordering::SeqCst),
+            last_clean_ms: self.cleans.lock().last_ms,
             storage_full: self.storage_full.load(Ordering::SeqCst),
             failure: self.health.check().err(),
         })

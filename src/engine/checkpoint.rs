@@ -109,7 +109,11 @@ impl Engine {
             }
             Err(_) => self.unapplied.lock().put_back(taken),
         }
-        self.storage_full.store(matches!(applied, Err(Error::StorageFull { .. })), Ordering::SeqCst);
+        let is_full = matches!(applied, Err(Error::StorageFull { .. }));
+        let was_full = self.storage_full.swap(is_full, Ordering::SeqCst);
+        if is_full && !was_full {
+            self.clean_soon();
+        }
         applied
     }
 
@@ -157,11 +161,16 @@ impl Engine {
 
     /// Changes the store; `changing_store` is held. A full disk leaves everything as it was; any other failure stops the
     /// broker, as nobody knows what the store holds.
-    pub(crate) fn update_store(&self, purpose: Purpose, work: impl Fn(&mut Update<'_>) -> Result<()>) -> Result<()> {
+    pub(crate) fn update_store<T>(&self, purpose: Purpose, work: impl Fn(&mut Update<'_>) -> Result<T>) -> Result<T> {
         if self.is_forked() {
             return Err(Error::Forked);
         }
-        match self.store.update(purpose, work) {
+        self.stop_on_failure(self.store.update(purpose, work))
+    }
+
+    /// Stops the broker when the store did.
+    pub(super) fn stop_on_failure<T>(&self, changed: Result<T>) -> Result<T> {
+        match changed {
             Err(error) if !matches!(error, Error::StorageFull { .. }) => {
                 Err(Error::ReopenRequired { source: self.health.stop(error) })
             }
@@ -179,6 +188,7 @@ impl Engine {
             *self.recycled.lock() = Some(end);
         }
         self.buffered.fetch_sub(applied.bytes, Ordering::SeqCst);
+        self.note_stored(applied.bytes);
     }
 
     /// Batches that no reader has any more leave their buffers to later ones.
@@ -209,7 +219,7 @@ fn apply(update: &mut Update<'_>, batches: &[&LoggedBatch]) -> Result<()> {
         let Some((log, _)) = run.first() else { continue };
         // Its topic may have been deleted since.
         if !log.is_deleted() {
-            update.append(log.id, log.topic_id, run.iter().map(|(_, batch)| &**batch))?;
+            update.append(log.id, log.topic_id, log.segment_limits(), run.iter().map(|(_, batch)| &**batch))?;
         }
     }
     Ok(())

@@ -11,11 +11,13 @@ use parking_lot::Mutex;
 
 use super::waiting::Waiter;
 use crate::codec::RecordBatch;
+use crate::config::SegmentLimits;
 use crate::types::{LogId, Offset, TopicId, TopicName, TopicPartition};
 
 /// A partition's log.
 ///
-/// Lock order: `tail` and `waiters` are innermost; neither is held while the other is taken, nor across any I/O.
+/// Lock order: `tail`, `waiters` and `segment_limits` are innermost; none is held while another is taken, nor across any
+/// I/O.
 #[derive(Debug)]
 pub(crate) struct PartitionLog {
     pub(crate) id: LogId,
@@ -28,6 +30,8 @@ pub(crate) struct PartitionLog {
     high_watermark: AtomicU64,
     /// The topic was deleted; nothing is read or written any more.
     deleted: AtomicBool,
+    /// As the topic's configuration says; the next checkpoint goes by them.
+    segment_limits: Mutex<SegmentLimits>,
     /// Acknowledged batches, oldest first, without holes among them.
     tail: Mutex<VecDeque<Arc<RecordBatch>>>,
     /// The consumers that read this partition.
@@ -48,7 +52,13 @@ pub(crate) enum Source {
 }
 
 impl PartitionLog {
-    pub(crate) fn new(id: LogId, topic_id: TopicId, topic: &TopicName, log_start: Offset, end: Offset) -> Self {
+    /// A log of the topic of this id and name, from `log_start` to `end`.
+    pub(crate) fn new(
+        id: LogId,
+        (topic_id, topic): (TopicId, &TopicName),
+        (log_start, end): (Offset, Offset),
+        segment_limits: SegmentLimits,
+    ) -> Self {
         Self {
             id,
             topic_id,
@@ -57,6 +67,7 @@ impl PartitionLog {
             log_start: AtomicU64::new(log_start.get()),
             high_watermark: AtomicU64::new(end.max(log_start).get()),
             deleted: AtomicBool::new(false),
+            segment_limits: Mutex::new(segment_limits),
             tail: Mutex::new(VecDeque::new()),
             waiters: Mutex::new(Vec::new()),
             is_read: AtomicBool::new(false),
@@ -74,6 +85,14 @@ impl PartitionLog {
 
     pub(crate) fn is_deleted(&self) -> bool {
         self.deleted.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn segment_limits(&self) -> SegmentLimits {
+        *self.segment_limits.lock()
+    }
+
+    pub(crate) fn set_segment_limits(&self, limits: SegmentLimits) {
+        *self.segment_limits.lock() = limits;
     }
 
     /// Makes an acknowledged batch visible, and wakes who waits for it.

@@ -11,6 +11,7 @@
 //! | `read` | finding records by offset and by time |
 //! | `cache` | chunks that were read lately, shared by all consumers |
 //! | `checkpoint` | the tail moves into the store |
+//! | `clean` | retention, and freeing what deletions have hidden, in steps |
 //! | `background` | what happens without anybody waiting for it |
 //! | `check` | looking at everything, and counting it |
 //! | `groups` | consumer groups: what is journaled of them |
@@ -23,12 +24,14 @@
 //!
 //! In this order; a lock further down is never held while one further up is taken.
 //!
-//! 1. `changing_store`: one checkpoint or topic change at a time. Held across the store's commit.
+//! 0. `cleaner`: one clean at a time. Held across its steps, each of which takes `changing_store` and gives it back.
+//! 1. `changing_store`: one checkpoint, topic change or step of a clean at a time. Held across the store's commit.
 //! 2. The lead (in `progress`), then `writer`: the journal and its frame. Held across the journal's write and sync.
 //! 3. A consumer group: the map of the groups, then the group. Never held across a sync.
 //! 4. `sequencer`: offsets and the open group. Never held across I/O.
 //! 5. `unapplied`, `recycled`: what the next checkpoint takes, what the journal may use again.
-//! 6. A partition's `tail`, a consumer's waiter, the bell of the background thread, the state of `progress`.
+//! 6. A partition's `tail`, a consumer's waiter, the bell of the background thread, the state of `progress`, `garbage`,
+//!    `cleans`.
 //!
 //! A reader takes only the last kind, the sequencer's for looking a topic up, and a snapshot of the store. None of these
 //! is held across a sync.
@@ -37,6 +40,7 @@ mod background;
 mod cache;
 mod check;
 mod checkpoint;
+mod clean;
 mod commit;
 mod groups;
 mod health;
@@ -69,6 +73,8 @@ pub(crate) use sequencer::{GroupNumber, Keys, Sequenced};
 pub(crate) use topic::Topic;
 pub(crate) use waiting::Waiter;
 
+pub(crate) use crate::store::PartitionUsage;
+
 use crate::clock::Clock;
 use crate::codec::Mark;
 use crate::config::Durability;
@@ -77,6 +83,7 @@ use crate::store::Store;
 use background::Bell;
 use cache::ChunkCache;
 use checkpoint::Unapplied;
+use clean::{Cleaner, Cleans, Garbage};
 use commit::{Durable, Writer};
 use groups::Groups;
 use health::Health;
@@ -95,6 +102,14 @@ pub(crate) struct Options {
     pub(crate) linger: Duration,
     /// Partitions of a topic that is created by sending to it; `None`: such a send fails.
     pub(crate) auto_create_topics: Option<u32>,
+    /// How often the background thread cleans; `None`: only by hand.
+    pub(crate) clean_interval: Option<Duration>,
+    /// Bytes of chunks that all topics may have together; `None`: no limit.
+    pub(crate) max_bytes: Option<u64>,
+    /// The share of the file that is free from which on closing gives it back; `None`: never.
+    pub(crate) vacuum_at_close: Option<f64>,
+    /// Chunks that a step of a clean frees.
+    pub(crate) clean_step: usize,
     /// How long what a group without members committed is kept; `None`: for ever.
     pub(crate) offsets_retention: Option<Duration>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -128,6 +143,9 @@ pub(crate) struct Engine {
     /// Innermost; never held across I/O.
     cache: Mutex<ChunkCache>,
     changing_store: Mutex<()>,
+    cleaner: Mutex<Cleaner>,
+    garbage: Mutex<Garbage>,
+    cleans: Mutex<Cleans>,
     /// Bytes of `buffer_memory` in use: sent and not yet in the store.
     buffered: AtomicUsize,
     /// The last checkpoint found the disk full.
@@ -230,6 +248,10 @@ mod tests {
             max_block: Duration::ZERO,
             linger: Duration::ZERO,
             auto_create_topics: None,
+            clean_interval: None,
+            max_bytes: None,
+            clean_step: 256,
+            vacuum_at_close: None,
             offsets_retention: None,
             clock: Arc::new(SystemClock),
         }

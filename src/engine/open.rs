@@ -26,12 +26,13 @@ use parking_lot::Mutex;
 use super::background::Bell;
 use super::cache::ChunkCache;
 use super::checkpoint::Unapplied;
+use super::clean::{Cleaner, Cleans, Garbage};
 use super::commit::{Durable, LargeGroups, Writer};
 use super::groups::Groups;
 use super::health::Health;
 use super::progress::Progress;
 use super::sequencer::Sequencer;
-use super::topic::Topic;
+use super::topic::{Topic, config_of};
 use super::topics::random_u128;
 use super::{Engine, Options};
 use crate::codec::{Entry, GroupChange, GroupChanges, GroupEntry, LargeBuffers, Mark, RecordBatch, decode_entries};
@@ -39,7 +40,7 @@ use crate::disk::{Disk, OpenMode};
 use crate::error::{Error, Result};
 use crate::journal::{self, Journal};
 use crate::store::{Catalogue, Purpose, Session, Store, StoreOptions, TopicRow};
-use crate::types::{LogId, Offset, StoreId, TopicId, TopicNumber};
+use crate::types::{LogId, Offset, StoreId, TopicNumber};
 
 /// What to do about a file that exists, or does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -105,6 +106,7 @@ impl Engine {
         let random = random_u128()? as u64;
         let buffers = LargeBuffers::new(options.buffer_memory / 2);
         let sequence = journal.as_ref().map_or(0, |journal| journal.end().sequence);
+        let garbage = Garbage::of(catalogue);
         Ok(Self {
             path,
             journal_path,
@@ -118,6 +120,9 @@ impl Engine {
             store,
             cache: Mutex::new(ChunkCache::new(options.chunk_cache_size())),
             changing_store: Mutex::new(()),
+            cleaner: Mutex::new(Cleaner::default()),
+            cleans: Mutex::new(Cleans::new(&options, &garbage)),
+            garbage: Mutex::new(garbage),
             buffered: AtomicUsize::new(0),
             storage_full: AtomicBool::new(false),
             probed_at: Mutex::new(None),
@@ -142,6 +147,8 @@ impl Engine {
         self.wake_watchers();
         stop_background();
         let in_store = committed.and_then(|()| self.checkpoint_and_close_session());
+        // It is a convenience: the file is as good without it.
+        let _ = in_store.is_ok().then(|| self.vacuum_at_close());
         // Whatever went wrong, the files are let go of; what is not in the store is in the journal.
         let closed = self.store.close();
         let journal = self.writer.lock().journal.take();
@@ -234,8 +241,9 @@ fn recover(files: &Files, store: &Store, catalogue: &Catalogue, from: &Mark) -> 
         journal::replay(&*files.disk, &files.journal, catalogue.id, from, &mut |payload| replay.apply(payload))?;
     let sequence = replayed.end.sequence;
     store.update(Purpose::Free, |update| {
-        for (id, topic_id, batches) in &replay.partitions() {
-            update.append(*id, *topic_id, batches.iter().copied())?;
+        for (id, topic, batches) in &replay.partitions() {
+            let limits = config_of(topic)?.segment_limits();
+            update.append(*id, topic.id, limits, batches.iter().copied())?;
         }
         update.apply_group_changes(&replay.groups)?;
         update.set_session(Session::Closed { sequence })
@@ -316,11 +324,11 @@ impl<'a> Replay<'a> {
     }
 
     /// Sorted, so that the store is written in order.
-    fn partitions(&self) -> Vec<(LogId, TopicId, Vec<&RecordBatch>)> {
+    fn partitions(&self) -> Vec<(LogId, &TopicRow, Vec<&RecordBatch>)> {
         let mut sorted = Vec::new();
         for (id, batches) in &self.batches {
             if let Some(topic) = self.topics.get(&id.topic) {
-                sorted.push((*id, topic.id, batches.iter().collect()));
+                sorted.push((*id, *topic, batches.iter().collect()));
             }
         }
         sorted.sort_by_key(|(id, _, _)| *id);

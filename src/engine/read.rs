@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use super::Engine;
 use super::log::{PartitionLog, Source};
+use super::topic::Topic;
 use crate::codec::RecordBatch;
 use crate::error::{Error, Result};
-use crate::types::{Offset, OffsetAndTimestamp, OffsetSpec};
+use crate::store::PartitionUsage;
+use crate::types::{LogId, Offset, OffsetAndTimestamp, OffsetSpec};
 
 impl Engine {
     /// Gives out batches from `from` on, until `max_bytes` are passed; at least one if there is one. Nothing when `from` is
@@ -34,6 +36,12 @@ impl Engine {
         read.map_err(|error| name_place(log, from, error))?;
         self.cache.lock().insert(log.id, out);
         Ok(())
+    }
+
+    /// How much of each partition of a topic is in the store.
+    pub(crate) fn usage(&self, topic: &Topic) -> Result<Vec<PartitionUsage>> {
+        let logs: Vec<LogId> = topic.partitions.iter().map(|log| log.id).collect();
+        self.store.usage(&logs)
     }
 
     /// The offset that is meant, and its record's timestamp where the record had to be found; `None` when no record fits

@@ -22,16 +22,11 @@ pub(crate) struct Topic {
 impl Topic {
     /// A topic as the store has it; `bounds` gives the log start and the end of each partition.
     pub(crate) fn load(row: &TopicRow, bounds: impl Fn(LogId) -> (Offset, Offset)) -> Result<Self> {
-        let mut config = TopicConfig::default();
-        for (key, value) in &row.overrides {
-            config = config.set(key, value).map_err(|error| {
-                Error::corrupt(format!("the configuration of topic `{}`", row.name), error.to_string())
-            })?;
-        }
+        let config = config_of(row)?;
+        let segment_limits = config.segment_limits();
         let log = |partition| {
             let id = LogId { topic: row.number, partition };
-            let (log_start, end) = bounds(id);
-            Arc::new(PartitionLog::new(id, row.id, &row.name, log_start, end))
+            Arc::new(PartitionLog::new(id, (row.id, &row.name), bounds(id), segment_limits))
         };
         Ok(Self {
             number: row.number,
@@ -56,6 +51,11 @@ impl Topic {
         }
     }
 
+    /// Lets the partitions know what this version of the configuration says about their segments.
+    pub(crate) fn put_segment_limits(&self) {
+        self.partitions.iter().for_each(|log| log.set_segment_limits(self.config.segment_limits()));
+    }
+
     pub(crate) fn partition_count(&self) -> u32 {
         u32::try_from(self.partitions.len()).unwrap_or(u32::MAX)
     }
@@ -74,8 +74,19 @@ impl Topic {
         let mut partitions = self.partitions.clone();
         for partition in self.partition_count()..count {
             let id = LogId { topic: self.number, partition };
-            partitions.push(Arc::new(PartitionLog::new(id, self.id, &self.name, Offset::ZERO, Offset::ZERO)));
+            let empty = (Offset::ZERO, Offset::ZERO);
+            let limits = self.config.segment_limits();
+            partitions.push(Arc::new(PartitionLog::new(id, (self.id, &self.name), empty, limits)));
         }
         Self { name: self.name.clone(), config: self.config.clone(), partitions, ..*self }
     }
+}
+
+/// The configuration that the store keeps of a topic.
+pub(crate) fn config_of(row: &TopicRow) -> Result<TopicConfig> {
+    row.overrides.iter().try_fold(TopicConfig::default(), |config, (key, value)| {
+        let damaged =
+            |error: Error| Error::corrupt(format!("the configuration of topic `{}`", row.name), error.to_string());
+        config.set(key, value).map_err(damaged)
+    })
 }

@@ -9,12 +9,13 @@ use std::sync::atomic::Ordering;
 use parking_lot::MutexGuard;
 
 use super::Engine;
+use super::clean::Waste;
 use super::commit::LargeGroups;
 use super::topic::Topic;
 use crate::config::TopicConfig;
 use crate::error::{Error, Result};
 use crate::store::{Purpose, TopicRow};
-use crate::types::{MAX_PARTITIONS, Offset, OffsetSpec, TopicId, TopicName, TopicPartition};
+use crate::types::{LogId, MAX_PARTITIONS, Offset, OffsetSpec, TopicId, TopicName, TopicNumber, TopicPartition};
 
 impl Engine {
     /// Creates a topic. It exists when this returns, also after a power loss.
@@ -51,6 +52,13 @@ impl Engine {
 
     /// Deletes a topic with its records; its space can be used again when this returns.
     pub(crate) fn delete_topic(&self, name: &str) -> Result<()> {
+        let number = self.hide_topic(name)?;
+        self.free_after_deletion(Waste::Topic(number));
+        Ok(())
+    }
+
+    /// The deletion itself; its records still take room.
+    fn hide_topic(&self, name: &str) -> Result<TopicNumber> {
         let _turn = self.turn_to_change()?;
         let topic = self.topic(name)?;
         // Later sends fail from here on. What was sent before is committed first: it came before the deletion.
@@ -62,10 +70,11 @@ impl Engine {
         match deleted {
             Ok(()) => {
                 topic.partitions.iter().for_each(|log| log.delete());
+                self.add_garbage(topic.number);
                 self.forget_offsets_of(&topic);
                 self.storage_full.store(false, Ordering::SeqCst);
                 self.wake_watchers();
-                Ok(())
+                Ok(topic.number)
             }
             Err(error) => {
                 self.sequencer.lock().put_topic(topic);
@@ -108,7 +117,7 @@ impl Engine {
 
     /// Waits for `changing_store`. A callback is refused before: who holds it may be waiting for the commit that runs the
     /// callback.
-    fn turn_to_change(&self) -> Result<MutexGuard<'_, ()>> {
+    pub(super) fn turn_to_change(&self) -> Result<MutexGuard<'_, ()>> {
         self.check_writable()?;
         let turn = self.changing_store.lock();
         self.check_writable()?;
@@ -120,13 +129,22 @@ impl Engine {
         self.sync_journal()?;
         let row = topic.row();
         self.update_store(Purpose::Grow, |update| update.put_topic(&row))?;
+        topic.put_segment_limits();
         self.sequencer.lock().put_topic(topic);
         self.wake_watchers();
         Ok(())
     }
 
-    /// Moves the log start (L-50): records below it are gone. Gives the new log start.
+    /// Moves the log start (L-50): records below it are gone, and their space can be used again when this returns. Gives the
+    /// new log start.
     pub(crate) fn delete_records(&self, partition: &TopicPartition, before: OffsetSpec) -> Result<Offset> {
+        let (id, log_start) = self.hide_records(partition, before)?;
+        self.free_after_deletion(Waste::BelowLogStart(id));
+        Ok(log_start)
+    }
+
+    /// The deletion itself; what is more than one step frees still takes room.
+    fn hide_records(&self, partition: &TopicPartition, before: OffsetSpec) -> Result<(LogId, Offset)> {
         let _turn = self.turn_to_change()?;
         let topic = self.topic(partition.topic())?;
         let log = topic.partition(partition.partition())?;
@@ -137,13 +155,8 @@ impl Engine {
         if start > log.end() {
             return Err(Error::OffsetOutOfRange { positions: vec![(partition.clone(), start)] });
         }
-        if start > log.log_start() {
-            self.sync_journal()?;
-            self.update_store(Purpose::Free, |update| update.set_log_start(log.id, start))?;
-            log.set_log_start(start);
-            self.storage_full.store(false, Ordering::SeqCst);
-        }
-        Ok(log.log_start())
+        self.cut(log, start)?;
+        Ok((log.id, log.log_start()))
     }
 
     /// The topic of this name.

@@ -7,33 +7,46 @@ use super::read::{chunks_of, decode_entry, decode_stored_chunk};
 use super::schema::{ChunkKey, IndexRow, PartitionRow, SegmentRow, chunk_key, encode_row};
 use super::trouble::FromRedb;
 use super::update::{Tables, Update};
-use crate::codec::{Chunk, MERGE_CHUNK, RecordBatch};
+use crate::codec::{Chunk, ChunkRoom, MERGE_CHUNK, RecordBatch};
+use crate::config::SegmentLimits;
 use crate::error::{Error, Result};
 use crate::types::{LogId, Offset, TimestampType, TopicId};
 
 impl Update<'_> {
     /// Appends batches to a partition of the topic `topic`. Each begins where the one before ended, the first one where
-    /// the stored part ends; only below the log start something may be missing. What lies below it is not stored.
+    /// the stored part ends; only below the log start something may be missing. What lies below it is not stored. `limits`
+    /// say when a segment is closed and the next one begun.
     pub(crate) fn append<'b>(
         &mut self,
         log: LogId,
         topic: TopicId,
+        limits: SegmentLimits,
         batches: impl IntoIterator<Item = &'b RecordBatch>,
     ) -> Result<()> {
         let mut row = self.partition(log)?;
         let mut end = row.end;
         let mut batches = batches.into_iter();
         let mut next = || next_batch(&mut batches, log, row.log_start, &mut end);
-        self.writer.reset(topic);
         if let Some(first) = next()? {
-            let last = self.tables.take_small_last_chunk(log, topic, first.header.timestamp_type)?;
-            let mut sink = Sink::open(&mut self.tables, log, row, last.as_ref())?;
+            let last = self.tables.take_small_last_chunk(log, topic, &row, first.header.timestamp_type)?;
+            let mut sink = Sink::open(&mut self.tables, log, row, limits, last.as_ref())?;
+            self.writer.reset(topic, sink.room());
             if let Some((_, batch)) = &last {
                 self.writer.push(batch, |chunk| sink.put(&chunk))?;
             }
-            self.writer.push(first, |chunk| sink.put(&chunk))?;
-            while let Some(batch) = next()? {
+            let mut following = Some(first);
+            while let Some(batch) = following {
+                let youngest = batch.header.max_timestamp;
+                if sink.is_too_young(youngest, self.writer.first_timestamp()) {
+                    self.writer.flush(|chunk| sink.put(&chunk))?;
+                    // The chunk that was under way may have begun a segment of its own.
+                    if sink.is_too_young(youngest, None) {
+                        sink.put_segment()?;
+                        self.writer.reset(topic, sink.room());
+                    }
+                }
                 self.writer.push(batch, |chunk| sink.put(&chunk))?;
+                following = next()?;
             }
             self.writer.flush(|chunk| sink.put(&chunk))?;
             row = sink.finish()?;
@@ -66,15 +79,17 @@ fn next_batch<'b>(
 }
 
 impl Tables<'_> {
-    /// Takes the last chunk out, if it is small and may hold what follows: it is written again together with that.
+    /// Takes the last chunk out, if it is small and may hold what follows: it is written again together with that. One
+    /// that only waits to be freed stays where it is.
     fn take_small_last_chunk(
         &mut self,
         log: LogId,
         topic: TopicId,
+        row: &PartitionRow,
         timestamp_type: TimestampType,
     ) -> Result<Option<(IndexRow, RecordBatch)>> {
         let Some((key, index)) = self.last_index_row(log)? else { return Ok(None) };
-        if index.bytes as usize >= MERGE_CHUNK {
+        if index.bytes as usize >= MERGE_CHUNK || index.last_offset < row.log_start {
             return Ok(None);
         }
         let chunk_key = chunk_key(log, index.last_offset);
@@ -100,13 +115,15 @@ impl Tables<'_> {
 struct Sink<'a, 't> {
     log: LogId,
     row: PartitionRow,
+    limits: SegmentLimits,
     chunks: Appender<'a>,
     index: Appender<'a>,
     segments: &'a mut Table<'t, ChunkKey, &'static [u8]>,
     /// The segment under way and its base offset.
     segment: Option<(Offset, SegmentRow)>,
-    /// The base offset of the chunk that was taken out. It stays in its segment.
-    taken: Option<Offset>,
+    /// The base offset and the bytes of the chunk that was taken out. It stays in its segment, also in one that would be
+    /// closed by now.
+    taken: Option<(Offset, u64)>,
 }
 
 impl<'a, 't> Sink<'a, 't> {
@@ -114,11 +131,14 @@ impl<'a, 't> Sink<'a, 't> {
         tables: &'a mut Tables<'t>,
         log: LogId,
         mut row: PartitionRow,
+        limits: SegmentLimits,
         taken: Option<&(IndexRow, RecordBatch)>,
     ) -> Result<Self> {
         let Tables { chunks, index, segments, .. } = tables;
         let last = segments.range(chunks_of(log)).redb()?.next_back().map(decode_entry::<SegmentRow>);
-        let mut segment = last.transpose()?.map(|(key, segment)| (Offset::new(key.2), segment));
+        let last = last.transpose()?.map(|(key, segment)| (Offset::new(key.2), segment));
+        // One that only waits to be freed takes nothing more.
+        let mut segment = last.filter(|(_, segment)| segment.last_offset >= row.log_start);
         if let (Some((index, batch)), Some((base, under_way))) = (taken, &mut segment) {
             row.subtract(index);
             under_way.take_last(index, batch.header.base_offset);
@@ -131,17 +151,34 @@ impl<'a, 't> Sink<'a, 't> {
         Ok(Self {
             log,
             row,
+            limits,
             chunks: Appender { cursor: Some(chunks.upper_bound_mut(behind).redb()?) },
             index: Appender { cursor: Some(index.upper_bound_mut(behind).redb()?) },
             segments,
             segment,
-            taken: taken.map(|(_, batch)| batch.header.base_offset),
+            taken: taken.map(|(index, batch)| (batch.header.base_offset, u64::from(index.bytes))),
         })
     }
 
-    fn put(&mut self, chunk: &Chunk<'_>) -> Result<()> {
+    /// What the segment under way has left, and what the next one will have.
+    fn room(&self) -> ChunkRoom {
+        let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let used = self.segment.map_or(0, |(_, segment)| segment.bytes);
+        let here = self.limits.bytes.saturating_sub(used).max(self.taken.map_or(0, |(_, bytes)| bytes));
+        ChunkRoom { here: bytes(here), next: bytes(self.limits.bytes) }
+    }
+
+    /// Whether a record of that time does not belong into the segment under way any more (T-18). Where there is none yet,
+    /// it is the one that begins with the chunk under way.
+    fn is_too_young(&self, timestamp: i64, chunk_under_way: Option<i64>) -> bool {
+        let first = self.segment.map(|(_, segment)| segment.first_timestamp).or(chunk_under_way);
+        first.is_some_and(|first| timestamp.saturating_sub(first) > self.limits.span_ms)
+    }
+
+    /// Gives the room for the next chunk.
+    fn put(&mut self, chunk: &Chunk<'_>) -> Result<ChunkRoom> {
         if chunk.header.last_offset < self.row.log_start {
-            return Ok(());
+            return Ok(self.room());
         }
         let base = chunk.header.base_offset;
         let key = chunk_key(self.log, base);
@@ -149,16 +186,20 @@ impl<'a, 't> Sink<'a, 't> {
         self.chunks.append(chunk_key(self.log, chunk.header.last_offset), chunk.bytes)?;
         self.index.append(key, &encode_row(&key, &index))?;
         self.row.add(&index);
+        let comes_back = self.taken.take().is_some_and(|(taken, _)| taken == base);
         match &mut self.segment {
-            Some((_, segment)) if segment.has_room_for(index.bytes) || self.taken == Some(base) => segment.add(&index),
+            Some((_, segment)) if comes_back || segment.has_room_for(index.bytes, self.limits.bytes) => {
+                segment.add(&index);
+            }
             _ => {
                 self.put_segment()?;
                 self.segment = Some((base, SegmentRow::of(&index)));
             }
         }
-        Ok(())
+        Ok(self.room())
     }
 
+    /// Closes the segment under way.
     fn put_segment(&mut self) -> Result<()> {
         let Some((base, segment)) = self.segment.take() else { return Ok(()) };
         let key = chunk_key(self.log, base);

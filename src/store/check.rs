@@ -7,13 +7,14 @@ use redb::{ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetada
 use super::open::{Store, begin_write};
 use super::read::{decode_entry, decode_stored_chunk, required_meta};
 use super::schema::{
-    CHUNKS, ChunkKey, INDEX, Identity, IndexRow, LogKey, META, NextTopic, PARTITIONS, PartitionRow, Row, SEGMENTS,
-    SegmentRow, Session, TOPICS, TopicRow, chunk_key, chunk_of, chunk_words, log_key, log_of,
+    CHUNKS, ChunkKey, DELETED, DeletedRow, INDEX, Identity, IndexRow, LogKey, META, NextTopic, PARTITIONS,
+    PartitionRow, Row, SEGMENTS, SegmentRow, Session, TOPICS, TopicRow, chunk_key, chunk_of, chunk_words, log_key,
+    log_of,
 };
 use super::trouble::FromRedb;
 use crate::codec::RecordBatch;
 use crate::error::Result;
-use crate::types::{LogId, Offset};
+use crate::types::{LogId, Offset, TopicId};
 
 /// What a check has found and counted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -112,11 +113,33 @@ impl Store {
     }
 }
 
+/// What the catalogue says, while everything else is compared with it.
+struct Known {
+    topics: BTreeMap<u32, TopicRow>,
+    /// Topics whose rows and chunks wait to be freed: they are read, and need not fit together.
+    deleted: BTreeMap<u32, DeletedRow>,
+    partitions: BTreeMap<LogKey, PartitionRow>,
+}
+
+impl Known {
+    /// The id that the chunks of a topic carry.
+    fn id(&self, topic: u32) -> Option<TopicId> {
+        let deleted = || self.deleted.get(&topic).map(|topic| topic.id);
+        self.topics.get(&topic).map(|topic| topic.id).or_else(deleted)
+    }
+
+    fn log_start(&self, log: LogId) -> Offset {
+        self.partitions.get(&log_key(log)).map_or(Offset::ZERO, |row| row.log_start)
+    }
+}
+
 /// What the chunks of one partition add up to.
 #[derive(Debug)]
 struct Walked {
     row: PartitionRow,
+    /// Where the first chunk begins, and where it ends.
     first: Offset,
+    first_end: Offset,
     last: Offset,
 }
 
@@ -142,15 +165,21 @@ impl StoreCheck {
         {
             self.find(format!("topic number {last} would be given again"));
         }
-        let partitions: BTreeMap<LogKey, PartitionRow> = self.rows(&transaction.open_table(PARTITIONS).redb()?)?;
-        self.partitions = partitions.len() as u64;
-        for key in partitions.keys() {
-            self.check_known(&topics, "", log_of(*key));
+        let deleted: BTreeMap<u32, DeletedRow> = self.rows(&transaction.open_table(DELETED).redb()?)?;
+        for number in deleted.keys().filter(|number| topics.contains_key(number)) {
+            self.find(format!("topic number {number} is there, and deleted as well"));
         }
-        let (walked, segments) = self.walk_chunks(transaction, &topics)?;
-        self.check_segments(transaction, segments)?;
-        self.check_partitions(&partitions, walked);
-        self.walk_groups(transaction, &topics)
+        let mut partitions: BTreeMap<LogKey, PartitionRow> = self.rows(&transaction.open_table(PARTITIONS).redb()?)?;
+        partitions.retain(|key, _| !deleted.contains_key(&key.0));
+        self.partitions = partitions.len() as u64;
+        let known = Known { topics, deleted, partitions };
+        for key in known.partitions.keys() {
+            self.check_known(&known.topics, "", log_of(*key));
+        }
+        let (walked, segments) = self.walk_chunks(transaction, &known)?;
+        self.check_segments(transaction, &known, segments)?;
+        self.check_partitions(&known.partitions, walked);
+        self.walk_groups(transaction, &known.topics)
     }
 
     /// The value, or a finding.
@@ -197,7 +226,7 @@ impl StoreCheck {
     fn walk_chunks(
         &mut self,
         transaction: &ReadTransaction,
-        topics: &BTreeMap<u32, TopicRow>,
+        known: &Known,
     ) -> Result<(BTreeMap<LogKey, Walked>, BTreeMap<ChunkKey, IndexRow>)> {
         let mut walked: BTreeMap<LogKey, Walked> = BTreeMap::new();
         let mut chunks = BTreeMap::new();
@@ -208,27 +237,33 @@ impl StoreCheck {
             if self.is_enough() {
                 break;
             }
-            let Some(topic) = topics.get(&key.0) else {
+            let Some(topic) = known.id(key.0) else {
                 self.find(format!("{}: there is no such topic", chunk_words(key)));
                 continue;
             };
-            let Some(batch) = self.found(decode_stored_chunk(key, bytes, topic.id)) else { continue };
+            let Some(batch) = self.found(decode_stored_chunk(key, bytes, topic)) else { continue };
+            if known.deleted.contains_key(&key.0) {
+                continue;
+            }
             let row = IndexRow::of(&batch.header, bytes.len());
             self.chunks += 1;
             self.records += u64::from(row.records);
             self.bytes += u64::from(row.bytes);
-            self.follow(walked.entry(log_key(log)).or_insert_with(|| Walked::before(&batch)), &batch, &row);
+            let walked = walked.entry(log_key(log)).or_insert_with(|| Walked::before(&batch));
+            self.follow(walked, &batch, &row, known.log_start(log));
             chunks.insert(chunk_key(log, batch.header.base_offset), row);
         }
-        let index: BTreeMap<ChunkKey, IndexRow> = self.rows(&transaction.open_table(INDEX).redb()?)?;
+        let mut index: BTreeMap<ChunkKey, IndexRow> = self.rows(&transaction.open_table(INDEX).redb()?)?;
+        index.retain(|key, _| !known.deleted.contains_key(&key.0));
         self.compare("index", &chunks, &index);
         Ok((walked, chunks))
     }
 
     /// Adds a chunk to what its partition adds up to.
-    fn follow(&mut self, walked: &mut Walked, batch: &RecordBatch, row: &IndexRow) {
+    fn follow(&mut self, walked: &mut Walked, batch: &RecordBatch, row: &IndexRow, log_start: Offset) {
         let header = &batch.header;
-        if walked.row.chunks > 0 && header.base_offset != walked.last.next() {
+        let may_be_missing = walked.last < log_start && (walked.last..=log_start).contains(&header.base_offset);
+        if walked.row.chunks > 0 && header.base_offset != walked.last.next() && !may_be_missing {
             let expected = walked.last.next();
             self.find(format!("{}, offset {}: the chunk should begin at {expected}", header.log, header.base_offset));
         }
@@ -258,8 +293,14 @@ impl StoreCheck {
     }
 
     /// Adds the chunks up to segments, which begin where the table says they do.
-    fn check_segments(&mut self, transaction: &ReadTransaction, chunks: BTreeMap<ChunkKey, IndexRow>) -> Result<()> {
-        let found: BTreeMap<ChunkKey, SegmentRow> = self.rows(&transaction.open_table(SEGMENTS).redb()?)?;
+    fn check_segments(
+        &mut self,
+        transaction: &ReadTransaction,
+        known: &Known,
+        chunks: BTreeMap<ChunkKey, IndexRow>,
+    ) -> Result<()> {
+        let mut found: BTreeMap<ChunkKey, SegmentRow> = self.rows(&transaction.open_table(SEGMENTS).redb()?)?;
+        found.retain(|key, _| !known.deleted.contains_key(&key.0));
         let mut expected: BTreeMap<ChunkKey, SegmentRow> = BTreeMap::new();
         for (key, chunk) in chunks {
             let under_way = expected.last_entry().filter(|segment| chunk_of(*segment.key()).0 == chunk_of(key).0);
@@ -270,6 +311,14 @@ impl StoreCheck {
                 }
             }
         }
+        // What was freed from a partition's first segment is still in its largest timestamp.
+        let mut log = None;
+        for (key, segment) in &mut expected {
+            if log.replace(chunk_of(*key).0) != Some(chunk_of(*key).0) {
+                let max = found.get(key).map_or(segment.max_timestamp, |row| row.max_timestamp);
+                segment.max_timestamp = segment.max_timestamp.max(max);
+            }
+        }
         self.compare("segments", &expected, &found);
         Ok(())
     }
@@ -277,6 +326,9 @@ impl StoreCheck {
     fn check_partitions(&mut self, partitions: &BTreeMap<LogKey, PartitionRow>, mut walked: BTreeMap<LogKey, Walked>) {
         for (key, row) in partitions {
             let log = log_of(*key);
+            if row.freed > row.log_start {
+                self.find(format!("{log}: its log start is {}, but it is freed up to {}", row.log_start, row.freed));
+            }
             match walked.remove(key) {
                 None if row.log_start < row.end => self.find(format!("{log}: its records are missing")),
                 None if (row.records, row.bytes, row.chunks) != (0, 0, 0) => {
@@ -292,8 +344,12 @@ impl StoreCheck {
     }
 
     fn check_partition(&mut self, log: LogId, row: &PartitionRow, found: &Walked) {
-        if found.last.next() != row.end {
+        if found.last.next() != row.end && row.log_start < row.end {
             self.find(format!("{log}: its last record is at {}, its end at {}", found.last, row.end));
+        }
+        if found.first_end < row.freed {
+            let (first, freed) = (found.first, row.freed);
+            self.find(format!("{log}: it is freed up to {freed}, and the chunk at {first} is still there"));
         }
         if found.first > row.log_start {
             self.find(format!("{log}: its first record is at {}, its log start at {}", found.first, row.log_start));
@@ -308,6 +364,6 @@ impl Walked {
     /// Nothing yet of the partition whose first chunk this is.
     fn before(batch: &RecordBatch) -> Self {
         let base = batch.header.base_offset;
-        Self { row: PartitionRow::default(), first: base, last: base }
+        Self { row: PartitionRow::default(), first: base, first_end: batch.header.last_offset, last: base }
     }
 }

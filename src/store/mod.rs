@@ -6,10 +6,11 @@
 //! ---------    ------------------------------    -----------------------------------------------------------------
 //! meta         name                              format: u32 | store: u128 | session | next_topic: u32 | updates: u64
 //! topics       topic number                      TopicRow: id, name, partition count, overrides
+//! deleted      topic number                      DeletedRow: the id of a topic whose chunks wait to be freed
 //! partitions   topic number, partition           PartitionRow: log start, end, counts; no row: nothing stored yet
 //! chunks       topic number, partition, offset   a chunk, at the offset of its last record
 //! index        the same, of its first record     IndexRow: what can be known of the chunk without loading it
-//! segments     the same, of its first chunk      SegmentRow: a run of chunks of up to 16 MiB
+//! segments     the same, of its first chunk      SegmentRow: a run of chunks, the unit of retention
 //! groups       name                              GroupRow: count of its offsets, state
 //! offsets      length of the name: u8, name,     OffsetRow: what the group has committed
 //!              topic number, partition
@@ -26,12 +27,15 @@
 //!
 //! # What holds between the tables
 //!
-//! 1. A partition's chunks follow one another: each begins at the offset behind the last one of the chunk before.
-//! 2. No chunk lies wholly below the log start. When `log start < end`, the first chunk begins at or before the log
-//!    start, and the last one ends just before `end`. Otherwise there are none.
-//! 3. Index and segments say what the chunks say, except that `max_timestamp` is that of whole chunks, also of one that
-//!    the log start cuts in two.
-//! 4. A group with committed offsets has a row that says how many. They are of topics and partitions that exist.
+//! 1. A partition's chunks follow one another: each begins at the offset behind the last one of the chunk before. Only
+//!    below the log start something may be missing.
+//! 2. When `log start < end`, the chunks reach from the log start, or before it, to just before `end`. Otherwise none
+//!    holds a record at or behind the log start.
+//! 3. Chunks wholly below the log start are garbage: nobody reads them, and they wait to be freed. None lies wholly below
+//!    `freed`. The same is everything of a topic in `deleted`.
+//! 4. Index and segments say what the chunks say, except that `max_timestamp` is that of whole chunks, also of one that
+//!    the log start cuts in two, and for a partition's first segment also of chunks that were freed from it.
+//! 5. A group with committed offsets has a row that says how many. They are of topics and partitions that exist.
 //!
 //! # Locks
 //!
@@ -42,6 +46,7 @@ mod append;
 mod backend;
 mod ballast;
 mod check;
+mod free;
 mod groups;
 mod open;
 mod read;
@@ -52,8 +57,9 @@ mod update;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use free::Freed;
 pub(crate) use groups::StoredGroup;
 pub(crate) use open::{Store, StoreOptions};
-pub(crate) use read::Catalogue;
+pub(crate) use read::{Catalogue, PartitionUsage};
 pub(crate) use schema::{Session, TopicRow};
 pub(crate) use update::{Purpose, Update};

@@ -12,8 +12,8 @@ use super::ballast::Ballast;
 use super::groups::{GROUPS, OFFSETS};
 use super::read::meta;
 use super::schema::{
-    CHUNKS, FORMAT, Format, INDEX, Identity, META, MetaRow, NextTopic, PARTITIONS, SEGMENTS, Session, TOPICS, Updates,
-    encode_row,
+    CHUNKS, DELETED, FORMAT, Format, INDEX, Identity, META, MetaRow, NextTopic, PARTITIONS, SEGMENTS, Session, TOPICS,
+    Updates, encode_row,
 };
 use super::trouble::{FromRedb, Severity, Trouble};
 use crate::disk::{Disk, OpenMode};
@@ -221,6 +221,7 @@ impl Handle {
                 put(NextTopic::NAME, encode_row(&(), &NextTopic(0)))?;
                 put(Updates::NAME, encode_row(&(), &Updates(0)))?;
                 transaction.open_table(TOPICS).redb()?;
+                transaction.open_table(DELETED).redb()?;
                 transaction.open_table(PARTITIONS).redb()?;
                 for table in [CHUNKS, INDEX, SEGMENTS] {
                     transaction.open_table(table).redb()?;

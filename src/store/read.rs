@@ -8,12 +8,14 @@ use redb::{AccessGuard, Key, ReadTransaction, ReadableDatabase, ReadableTable, R
 use super::groups::{OFFSETS, all_groups};
 use super::open::Store;
 use super::schema::{
-    CHUNKS, ChunkKey, INDEX, Identity, IndexRow, META, MetaRow, NextTopic, PARTITIONS, PartitionRow, Row, SEGMENTS,
-    SegmentRow, Session, TOPICS, TopicRow, chunk_key, chunk_of, chunk_words, decode_row, log_key, log_of,
+    CHUNKS, ChunkKey, DELETED, DeletedRow, INDEX, Identity, IndexRow, META, MetaRow, NextTopic, PARTITIONS,
+    PartitionRow, Row, SEGMENTS, SegmentRow, Session, TOPICS, TopicRow, chunk_key, chunk_of, chunk_words, decode_row,
+    log_key, log_of,
 };
 use super::trouble::FromRedb;
 use crate::codec::{CHUNK_VERSION, ChunkError, Place, RecordBatch, decode_chunk};
 use crate::error::{Error, Result};
+use crate::retention::Segment;
 use crate::types::{LogId, Offset, OffsetAndTimestamp, StoreId, TopicId, TopicNumber};
 
 /// What a broker knows of its store when it opens it.
@@ -26,6 +28,15 @@ pub(crate) struct Catalogue {
     pub(crate) topics: Vec<TopicRow>,
     /// Those that have a row, by number of topic and partition. The others are empty.
     pub(crate) partitions: Vec<(LogId, PartitionRow)>,
+    /// Topics that are gone, but for what waits to be freed.
+    pub(crate) deleted: Vec<TopicNumber>,
+}
+
+/// How much of a partition is in the store, garbage not counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct PartitionUsage {
+    pub(crate) bytes: u64,
+    pub(crate) segments: u64,
 }
 
 impl Store {
@@ -37,7 +48,10 @@ impl Store {
             let session = required_meta(&table)?;
             let NextTopic(next_topic) = required_meta(&table)?;
             let topics = all_rows(&transaction.open_table(TOPICS).redb()?)?;
+            let deleted = all_rows::<DeletedRow>(&transaction.open_table(DELETED).redb()?)?;
             let partitions = all_rows(&transaction.open_table(PARTITIONS).redb()?)?;
+            let partitions = partitions.into_iter().map(|(key, row)| (log_of(key), row));
+            let is_gone = |log: LogId| deleted.iter().any(|(number, _)| *number == log.topic.0);
             // Where the tables are said to be may be damaged. Finding that out here is an error; in an update, with other
             // tables open, it would be a panic in redb and then another one as those are closed, which ends the process.
             for table in [CHUNKS, INDEX, SEGMENTS] {
@@ -51,7 +65,8 @@ impl Store {
                 session,
                 next_topic: TopicNumber(next_topic),
                 topics: topics.into_iter().map(|(_, row)| row).collect(),
-                partitions: partitions.into_iter().map(|(key, row)| (log_of(key), row)).collect(),
+                partitions: partitions.filter(|(log, _)| !is_gone(*log)).collect(),
+                deleted: deleted.iter().map(|(number, _)| TopicNumber(*number)).collect(),
             })
         })
     }
@@ -97,6 +112,26 @@ impl Store {
             Ok(batches)
         })?);
         Ok(())
+    }
+
+    /// The segments of a partition that hold records at or behind the log start, oldest first.
+    pub(crate) fn segments(&self, log: LogId) -> Result<Vec<Segment>> {
+        self.view(|transaction| live_segments(transaction, log)?.collect())
+    }
+
+    /// How much of each of these partitions is stored.
+    pub(crate) fn usage(&self, logs: &[LogId]) -> Result<Vec<PartitionUsage>> {
+        self.view(|transaction| {
+            let of = |log: &LogId| {
+                let mut usage = PartitionUsage::default();
+                for segment in live_segments(transaction, *log)? {
+                    usage.bytes = usage.bytes.saturating_add(segment?.bytes);
+                    usage.segments += 1;
+                }
+                Ok(usage)
+            };
+            logs.iter().map(of).collect()
+        })
     }
 
     /// The smallest offset at or behind `from` whose record has a timestamp of at least `timestamp`.
@@ -339,6 +374,20 @@ pub(super) fn meta<R: MetaRow>(table: &impl ReadableTable<&'static str, &'static
 
 pub(super) fn required_meta<R: MetaRow>(table: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<R> {
     meta(table)?.ok_or_else(|| Error::corrupt("the store", format!("the row `{}` is missing", R::NAME)))
+}
+
+/// The segments of a partition that hold records at or behind the log start, in order.
+fn live_segments(transaction: &ReadTransaction, log: LogId) -> Result<impl Iterator<Item = Result<Segment>> + use<>> {
+    let log_start = partition(transaction, log)?.unwrap_or_default().log_start;
+    let rows = transaction.open_table(SEGMENTS).redb()?.range(chunks_of(log)).redb()?;
+    let segments = rows.map(decode_entry::<SegmentRow>).map(|entry| {
+        entry.map(|(_, row)| Segment {
+            end: row.last_offset.next(),
+            bytes: row.bytes,
+            max_timestamp: row.max_timestamp,
+        })
+    });
+    Ok(segments.filter(move |segment| segment.as_ref().map_or(true, |segment| segment.end > log_start)))
 }
 
 /// The row of a partition, if it has one.

@@ -12,14 +12,13 @@ pub(super) const FORMAT: u32 = 1;
 const ROW_VERSION: u8 = 1;
 const CRC_LEN: usize = 4;
 
-/// The size at which a segment is closed.
-pub(super) const SEGMENT_BYTES: u64 = 16 << 20;
-
 pub(super) type LogKey = (u32, u32);
 pub(super) type ChunkKey = (u32, u32, u64);
 
 pub(super) const META: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("meta");
 pub(super) const TOPICS: TableDefinition<'static, u32, &'static [u8]> = TableDefinition::new("topics");
+/// Topics that are gone and whose chunks are not: a row goes with the last of them.
+pub(super) const DELETED: TableDefinition<'static, u32, &'static [u8]> = TableDefinition::new("deleted");
 pub(super) const PARTITIONS: TableDefinition<'static, LogKey, &'static [u8]> = TableDefinition::new("partitions");
 /// Keyed by the *last* offset of a chunk: the first key at or behind an offset is that of the chunk that holds it.
 pub(super) const CHUNKS: TableDefinition<'static, ChunkKey, &'static [u8]> = TableDefinition::new("chunks");
@@ -261,6 +260,34 @@ impl Row for TopicRow {
     }
 }
 
+/// A topic that was deleted and that still has chunks, or rows of partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DeletedRow {
+    /// Its id: that of its chunks.
+    pub(super) id: TopicId,
+}
+
+impl Row for DeletedRow {
+    const PLACE: &'static str = "deleted";
+    type Key = u32;
+
+    fn key_bytes(key: &u32) -> impl AsRef<[u8]> {
+        TopicRow::key_bytes(key)
+    }
+
+    fn key_words(key: &u32) -> String {
+        TopicRow::key_words(key)
+    }
+
+    fn encode_fields(&self, out: &mut Vec<u8>) {
+        out.put_u128(self.id.as_u128());
+    }
+
+    fn decode_fields(_key: &u32, reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { id: TopicId::new(reader.u128()?) })
+    }
+}
+
 fn text<'a>(reader: &mut Reader<'a>) -> Result<&'a str, DecodeError> {
     std::str::from_utf8(reader.sized()?).map_err(|_| DecodeError("a text is not UTF-8"))
 }
@@ -281,11 +308,13 @@ pub(crate) struct PartitionRow {
     pub(crate) log_start: Offset,
     /// The offset behind the last record that came here.
     pub(crate) end: Offset,
-    /// Records in chunks; those below the log start of a chunk that it cuts in two included.
+    /// Records in chunks; those below the log start included, as long as their chunk is there.
     pub(crate) records: u64,
     /// Bytes of the chunks.
     pub(crate) bytes: u64,
     pub(crate) chunks: u64,
+    /// No chunk lies wholly below it. While it lags behind the log start, there may be chunks to free.
+    pub(crate) freed: Offset,
 }
 
 impl Row for PartitionRow {
@@ -306,6 +335,7 @@ impl Row for PartitionRow {
         out.put_u64(self.records);
         out.put_u64(self.bytes);
         out.put_u64(self.chunks);
+        out.put_u64(self.freed.get());
     }
 
     fn decode_fields(_key: &LogKey, reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -315,11 +345,17 @@ impl Row for PartitionRow {
             records: reader.u64()?,
             bytes: reader.u64()?,
             chunks: reader.u64()?,
+            freed: offset(reader)?,
         })
     }
 }
 
 impl PartitionRow {
+    /// Whether chunks may wait to be freed.
+    pub(crate) fn has_garbage(&self) -> bool {
+        self.freed < self.log_start
+    }
+
     pub(super) fn add(&mut self, chunk: &IndexRow) {
         self.records = self.records.saturating_add(u64::from(chunk.records));
         self.bytes = self.bytes.saturating_add(u64::from(chunk.bytes));
@@ -388,7 +424,7 @@ impl Row for IndexRow {
     }
 }
 
-/// A run of chunks, closed by size.
+/// A run of chunks, closed by size and by time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SegmentRow {
     pub(super) last_offset: Offset,
@@ -398,6 +434,7 @@ pub(super) struct SegmentRow {
     pub(super) chunks: u64,
     /// Of its first record.
     pub(super) first_timestamp: i64,
+    /// Of all records that it ever had: what was freed from its front counts too.
     pub(super) max_timestamp: i64,
 }
 
@@ -415,8 +452,8 @@ impl SegmentRow {
     }
 
     /// Whether a chunk of `bytes` bytes still belongs to it.
-    pub(super) fn has_room_for(&self, bytes: u32) -> bool {
-        self.bytes.saturating_add(u64::from(bytes)) <= SEGMENT_BYTES
+    pub(super) fn has_room_for(&self, bytes: u32, limit: u64) -> bool {
+        self.bytes.saturating_add(u64::from(bytes)) <= limit
     }
 
     /// Takes the chunk behind its last one.
@@ -426,6 +463,14 @@ impl SegmentRow {
         self.bytes = self.bytes.saturating_add(u64::from(chunk.bytes));
         self.chunks = self.chunks.saturating_add(1);
         self.max_timestamp = self.max_timestamp.max(chunk.max_timestamp);
+    }
+
+    /// Gives up its first chunk; `next` is the one behind it. The largest timestamp may have been in what it gave up.
+    pub(super) fn take_first(&mut self, chunk: &IndexRow, next: &IndexRow) {
+        self.records = self.records.saturating_sub(u64::from(chunk.records));
+        self.bytes = self.bytes.saturating_sub(u64::from(chunk.bytes));
+        self.chunks = self.chunks.saturating_sub(1);
+        self.first_timestamp = next.first_timestamp;
     }
 
     /// Gives up its last chunk, which comes back with more records in it: the timestamps stay right.
@@ -507,8 +552,15 @@ mod tests {
         round_trip((), Session::Closed { sequence: 9 });
         round_trip((), Session::Open(Mark { salt: 1, sequence: 2, position: 3, chain: 4 }));
         round_trip(4, topic());
-        let partition =
-            PartitionRow { log_start: Offset::new(5), end: Offset::new(3), records: 1, bytes: 2, chunks: 3 };
+        round_trip(4, DeletedRow { id: TopicId::new(99) });
+        let partition = PartitionRow {
+            log_start: Offset::new(5),
+            end: Offset::new(3),
+            records: 1,
+            bytes: 2,
+            chunks: 3,
+            freed: Offset::new(4),
+        };
         round_trip((4, 1), partition);
         let chunk = IndexRow {
             last_offset: Offset::new(8),

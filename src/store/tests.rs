@@ -17,6 +17,7 @@ use super::*;
 use crate::codec::{
     BatchBuilder, GroupChange, GroupChanges, GroupEntry, Mark, Place, RawHeader, RecordBatch, RecordParts,
 };
+use crate::config::SegmentLimits;
 use crate::disk::sim_disk::{Fault, Op, Repeat, SimDisk};
 use crate::disk::{Disk, OpenMode, OsDisk};
 use crate::error::{Error, Result};
@@ -27,6 +28,7 @@ const PATH: &str = "/d/app.brooklet";
 const ID: StoreId = StoreId(7);
 const TOPIC: TopicId = TopicId::new(77);
 const LOG: LogId = LogId { topic: TopicNumber(0), partition: 1 };
+const LIMITS: SegmentLimits = SegmentLimits { bytes: 16 << 20, span_ms: i64::MAX };
 const OPTIONS: StoreOptions = StoreOptions { cache_size: 1 << 20 };
 
 fn topic(number: u32) -> TopicRow {
@@ -58,7 +60,18 @@ fn new_store() -> Store {
 }
 
 fn append(store: &Store, log: LogId, batches: &[RecordBatch]) -> Result<()> {
-    store.update(Purpose::Grow, |update| update.append(log, TOPIC, batches))
+    store.update(Purpose::Grow, |update| update.append(log, TOPIC, LIMITS, batches))
+}
+
+/// Moves the log start and frees what lies below it, `most` chunks at a time; the store is in order after each step.
+fn delete_below(store: &Store, log: LogId, log_start: u64, most: usize) {
+    store.update(Purpose::Free, |update| update.set_log_start(log, Offset::new(log_start))).unwrap();
+    assert_in_order(store);
+    while store.update(Purpose::Free, |update| update.free_below_log_start(log, most)).unwrap().more {
+        assert_in_order(store);
+    }
+    assert_in_order(store);
+    assert!(!partition(store, log).has_garbage());
 }
 
 fn sim() -> (SimDisk, Arc<dyn Disk>) {
@@ -294,7 +307,7 @@ fn a_store_comes_back_as_it_was() {
             update.put_topic(&topic(0))?;
             update.put_topic(&topic(3))?;
             update.set_session(Session::Open(mark))?;
-            update.append(LOG, TOPIC, &expected)
+            update.append(LOG, TOPIC, LIMITS, &expected)
         })
         .unwrap();
     store.close().unwrap();
@@ -350,7 +363,8 @@ fn many_partitions_share_an_update() {
     for round in 0..5 {
         store
             .update(Purpose::Grow, |update| {
-                logs.iter().try_for_each(|&log| update.append(log, TOPIC, [&batch(log, round * 50, &[1; 50], 1_000)]))
+                let batch = |log| batch(log, round * 50, &[1; 50], 1_000);
+                logs.iter().try_for_each(|&log| update.append(log, TOPIC, LIMITS, [&batch(log)]))
             })
             .unwrap();
     }
@@ -394,13 +408,24 @@ fn a_deleted_topic_leaves_nothing_and_its_number_is_not_given_again() {
     store
         .update(Purpose::Grow, |update| {
             update.put_topic(&topic(1))?;
-            update.append(other, TOPIC, [&batch(other, 0, &[1; 3], 10)])?;
+            update.append(other, TOPIC, LIMITS, [&batch(other, 0, &[1; 3], 10)])?;
             update.delete_topic(TopicNumber(0))
         })
         .unwrap();
-    let catalogue = store.load().unwrap();
-    assert_eq!((catalogue.topics, catalogue.next_topic), (vec![topic(1)], TopicNumber(2)));
-    assert_eq!(store.check().unwrap().chunks, 1);
+    let mut steps = 0;
+    loop {
+        let catalogue = store.load().unwrap();
+        assert_eq!((catalogue.topics, catalogue.next_topic), (vec![topic(1)], TopicNumber(2)));
+        assert_eq!((catalogue.deleted, catalogue.partitions.len()), (vec![TopicNumber(0)], 1));
+        assert_eq!(store.check().unwrap().chunks, 1);
+        assert_in_order(&store);
+        steps += 1;
+        if !store.update(Purpose::Free, |update| update.free_topic(TopicNumber(0), 3)).unwrap().more {
+            break;
+        }
+    }
+    assert!(steps > 4, "{steps}");
+    assert!(store.load().unwrap().deleted.is_empty());
     assert_in_order(&store);
 }
 
@@ -427,15 +452,94 @@ fn segments_are_closed_by_size_and_cut_by_the_log_start() {
         append(&store, LOG, &[batch(LOG, base, &vec![base as i64; 1_000], 1_000)]).unwrap();
     }
     assert_in_order(&store);
-    for log_start in [10, 5_000, 20_001, 20_000, 49_999] {
-        store.update(Purpose::Free, |update| update.set_log_start(LOG, Offset::new(log_start))).unwrap();
-        assert_in_order(&store);
+    for (log_start, most) in [(10, 1_000), (5_000, 1_000), (6_000, 7), (20_001, 100), (20_000, 1), (49_999, 300)] {
+        delete_below(&store, LOG, log_start, most);
     }
     assert_eq!(read_all(&store, LOG, 49_999, 0).unwrap().len(), 1);
     assert_eq!(store.max_timestamp(LOG, TOPIC, Offset::new(49_999)).unwrap().unwrap().timestamp, 49_000);
-    store.update(Purpose::Free, |update| update.set_log_start(LOG, Offset::new(50_000))).unwrap();
+    delete_below(&store, LOG, 50_000, 1_000);
     assert_eq!(partition(&store, LOG).chunks, 0);
+}
+
+/// What was stored as segments: where they end, and their largest timestamps.
+fn segments(store: &Store) -> Vec<(u64, i64)> {
+    let segments = store.segments(LOG).unwrap();
+    segments.iter().map(|segment| (segment.end.get(), segment.max_timestamp)).collect()
+}
+
+#[test]
+fn segments_are_closed_by_time_at_the_batch_that_is_too_young() {
+    let store = new_store();
+    let limits = SegmentLimits { span_ms: 10, ..LIMITS };
+    let append = |base, timestamps: &[i64]| {
+        let batch = batch(LOG, base, timestamps, 50);
+        store.update(Purpose::Grow, |update| update.append(LOG, TOPIC, limits, [&batch])).unwrap();
+        assert_in_order(&store);
+    };
+    append(0, &[100]);
+    append(1, &[90, 110]);
+    assert_eq!(segments(&store), [(3, 110)]);
+    append(3, &[111]);
+    assert_eq!(segments(&store), [(3, 110), (4, 111)]);
+    // A batch stays whole, whatever times it spans.
+    append(4, &[121, 100, 122]);
+    assert_eq!(segments(&store), [(3, 110), (4, 111), (7, 122)]);
+    append(7, &[50]);
+    assert_eq!(segments(&store), [(3, 110), (4, 111), (8, 122)]);
+    // Several batches of one update.
+    let batches = [batch(LOG, 8, &[131], 50), batch(LOG, 9, &[132], 50), batch(LOG, 10, &[140], 50)];
+    store.update(Purpose::Grow, |update| update.append(LOG, TOPIC, limits, &batches)).unwrap();
+    assert_eq!(segments(&store), [(3, 110), (4, 111), (9, 131), (11, 140)]);
     assert_in_order(&store);
+}
+
+#[test]
+fn segments_of_any_size_are_cut_out_of_batches_of_any_size() {
+    for limit in [1, 200, 500, 4_000, 40_000] {
+        let store = new_store();
+        let limits = SegmentLimits { bytes: limit, ..LIMITS };
+        let mut end = 0;
+        for (count, value_len) in [(1, 100), (7, 100), (300, 30), (1, 3_000), (2, 100), (50, 1_000)] {
+            let batch = batch(LOG, end, &vec![1; count], value_len);
+            end += count as u64;
+            store.update(Purpose::Grow, |update| update.append(LOG, TOPIC, limits, [&batch])).unwrap();
+            assert_in_order(&store);
+        }
+        let stored = store.segments(LOG).unwrap();
+        let mut start = 0;
+        for segment in &stored {
+            let records = segment.end.get() - start;
+            assert!(segment.bytes <= limit || records == 1, "{segment:?} has {records} records, limit {limit}");
+            start = segment.end.get();
+        }
+        assert_eq!(read_all(&store, LOG, 0, 0).unwrap().len() as u64, end);
+        // A smaller limit closes what is under way, and changes nothing that is stored.
+        let smaller = SegmentLimits { bytes: 1, ..LIMITS };
+        let next = batch(LOG, end, &[1], 10);
+        store.update(Purpose::Grow, |update| update.append(LOG, TOPIC, smaller, [&next])).unwrap();
+        assert_in_order(&store);
+        assert_eq!(store.segments(LOG).unwrap().len(), stored.len() + 1);
+    }
+}
+
+#[test]
+fn garbage_is_neither_read_nor_joined_with_what_follows() {
+    let store = new_store();
+    append(&store, LOG, &[batch(LOG, 0, &[9; 200], 1_000), batch(LOG, 200, &[1; 3], 10)]).unwrap();
+    store.update(Purpose::Free, |update| update.set_log_start(LOG, Offset::new(203))).unwrap();
+    assert!(store.segments(LOG).unwrap().is_empty());
+    append(&store, LOG, &[batch(LOG, 203, &[5; 2], 10)]).unwrap();
+    assert_in_order(&store);
+    assert_eq!(segments(&store), [(205, 5)]);
+    assert_eq!(read_all(&store, LOG, 0, 0).unwrap().len(), 2);
+    assert_eq!(store.find_timestamp(LOG, TOPIC, Offset::new(203), 6).unwrap(), None);
+    // What is deleted before it comes here leaves a hole below the log start.
+    store.update(Purpose::Free, |update| update.set_log_start(LOG, Offset::new(300))).unwrap();
+    append(&store, LOG, &[batch(LOG, 205, &[7; 90], 10), batch(LOG, 295, &[8; 10], 10)]).unwrap();
+    assert_in_order(&store);
+    assert_eq!(read_all(&store, LOG, 0, 0).unwrap().len(), 5);
+    delete_below(&store, LOG, 300, 2);
+    assert_eq!(partition(&store, LOG).records, 10);
 }
 
 #[derive(Debug, Clone)]
@@ -469,7 +573,14 @@ proptest! {
                 Step::LogStart(to) => {
                     let to = to.min(all.len() as u64);
                     log_start = log_start.max(to);
-                    store.update(Purpose::Free, |update| update.set_log_start(LOG, Offset::new(to))).unwrap();
+                    // Some of what lies below it stays for a while.
+                    let most = usize::try_from(to % 5).unwrap();
+                    store
+                        .update(Purpose::Free, |update| {
+                            update.set_log_start(LOG, Offset::new(to))?;
+                            update.free_below_log_start(LOG, most)
+                        })
+                        .unwrap();
                 }
             }
         }

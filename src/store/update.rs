@@ -6,15 +6,15 @@ use redb::{ReadableDatabase, ReadableTable, Table, WriteTransaction};
 
 use super::groups::{GROUPS, OFFSETS};
 use super::open::{Store, begin_write};
-use super::read::{chunks_of, decode_entry, meta};
+use super::read::meta;
 use super::schema::{
-    CHUNKS, ChunkKey, INDEX, IndexRow, LogKey, META, MetaRow, NextTopic, PARTITIONS, PartitionRow, SEGMENTS,
-    SegmentRow, Session, TOPICS, TopicRow, Updates, chunk_key, decode_row, encode_row, log_key,
+    CHUNKS, ChunkKey, DELETED, INDEX, LogKey, META, MetaRow, NextTopic, PARTITIONS, PartitionRow, SEGMENTS, Session,
+    TOPICS, TopicRow, Updates, decode_row, encode_row, log_key,
 };
 use super::trouble::{FromRedb, Severity};
 use crate::codec::ChunkWriter;
 use crate::error::{Error, Result};
-use crate::types::{LogId, Offset, TopicId, TopicNumber};
+use crate::types::{LogId, TopicId};
 
 /// What an update is for: who may use the last room on the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +78,56 @@ impl Store {
                     error => error,
                 })
             }
+        }
+    }
+
+    /// Gives the file's free space back to the disk. Nobody else can use the store meanwhile. The file is whole at any
+    /// moment; after a power loss on the way the next opening reads all of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`update`](Store::update); what was moved by then stays where it is.
+    pub(crate) fn vacuum(&self) -> Result<()> {
+        {
+            let mut writer = self.writer.lock();
+            if let Some(failure) = &writer.stopped {
+                return Err(Error::ReopenRequired { source: Arc::new(failure.clone()) });
+            }
+            match self.compact() {
+                Ended::Done(()) => {}
+                Ended::Full => return Err(Error::StorageFull { path: self.path().to_owned() }),
+                Ended::Refused(error) => return Err(error),
+                Ended::Unreadable(error) | Ended::Failed(error) => {
+                    writer.stopped = Some(error.clone());
+                    return Err(error);
+                }
+            }
+        }
+        // With an update as its last word the file opens at once again, also after a power loss.
+        self.update(Purpose::Free, |_| Ok(()))
+    }
+
+    fn compact(&self) -> Ended<()> {
+        let mut handle = self.handle.write();
+        let trouble = Arc::clone(&handle.trouble);
+        let compacted = trouble.guard(|| handle.database_mut()?.compact().redb());
+        let generation = handle.generation;
+        drop(handle);
+        let (error, severity) = match (compacted, trouble.gravest()) {
+            (Ok(_), _) => {
+                trouble.forget_full();
+                return Ended::Done(());
+            }
+            (Err(error), None) => return Ended::Failed(error),
+            (Err(_), Some((severity, cause))) => (cause, severity),
+        };
+        match severity {
+            Severity::Full | Severity::Unreadable => match self.reopen(generation) {
+                Err(error) => Ended::Failed(error),
+                Ok(()) if severity == Severity::Full => Ended::Full,
+                Ok(()) => Ended::Unreadable(error),
+            },
+            Severity::Broken | Severity::Unsynced => Ended::Failed(error),
         }
     }
 
@@ -158,6 +208,7 @@ pub(crate) struct Update<'t> {
 pub(super) struct Tables<'t> {
     pub(super) meta: Table<'t, &'static str, &'static [u8]>,
     pub(super) topics: Table<'t, u32, &'static [u8]>,
+    pub(super) deleted: Table<'t, u32, &'static [u8]>,
     pub(super) partitions: Table<'t, LogKey, &'static [u8]>,
     pub(super) chunks: Table<'t, ChunkKey, &'static [u8]>,
     pub(super) index: Table<'t, ChunkKey, &'static [u8]>,
@@ -177,6 +228,7 @@ impl<'t> Update<'t> {
         let tables = Tables {
             meta: transaction.open_table(META).redb()?,
             topics: transaction.open_table(TOPICS).redb()?,
+            deleted: transaction.open_table(DELETED).redb()?,
             partitions: transaction.open_table(PARTITIONS).redb()?,
             chunks: transaction.open_table(CHUNKS).redb()?,
             index: transaction.open_table(INDEX).redb()?,
@@ -215,68 +267,6 @@ impl<'t> Update<'t> {
         }
         let next = key.checked_add(1).ok_or_else(|| Error::illegal_state("no topic numbers are left"))?;
         self.put_meta(&NextTopic(next))
-    }
-
-    /// Deletes a topic, everything in it, and what was committed for it.
-    pub(crate) fn delete_topic(&mut self, topic: TopicNumber) -> Result<()> {
-        let TopicNumber(number) = topic;
-        self.tables.topics.remove(number).redb()?;
-        self.tables.partitions.retain_in((number, 0)..=(number, u32::MAX), |_, _| false).redb()?;
-        let Tables { chunks, index, segments, .. } = &mut self.tables;
-        for table in [chunks, index, segments] {
-            table.retain_in((number, 0, 0)..=(number, u32::MAX, u64::MAX), |_, _| false).redb()?;
-        }
-        self.delete_offsets_of(topic)
-    }
-
-    /// Moves a partition's log start; it never goes back. Chunks wholly below it go.
-    pub(crate) fn set_log_start(&mut self, log: LogId, log_start: Offset) -> Result<()> {
-        let mut row = self.partition(log)?;
-        if log_start <= row.log_start {
-            return Ok(());
-        }
-        row.log_start = log_start;
-        let kept = self.first_chunk_kept(log, &mut row)?;
-        let first = chunk_key(log, Offset::ZERO);
-        self.tables.chunks.retain_in(first..chunk_key(log, log_start), |_, _| false).redb()?;
-        self.tables.index.retain_in(first..chunk_key(log, kept), |_, _| false).redb()?;
-        self.cut_segments(log, kept)?;
-        self.put_partition(log, &row)
-    }
-
-    /// The first chunk with a record at or behind the log start: its base offset. Those before it are taken off the
-    /// counts.
-    fn first_chunk_kept(&self, log: LogId, row: &mut PartitionRow) -> Result<Offset> {
-        for entry in self.tables.index.range(chunks_of(log)).redb()? {
-            let (key, chunk) = decode_entry::<IndexRow>(entry)?;
-            if chunk.last_offset >= row.log_start {
-                return Ok(Offset::new(key.2));
-            }
-            row.subtract(&chunk);
-        }
-        Ok(Offset::MAX)
-    }
-
-    /// Drops the segments before the chunk at `kept`, and counts the one anew that begins before it.
-    fn cut_segments(&mut self, log: LogId, kept: Offset) -> Result<()> {
-        let mut cut = None;
-        for entry in self.tables.segments.range(chunk_key(log, Offset::ZERO)..chunk_key(log, kept)).redb()? {
-            cut = Some(decode_entry::<SegmentRow>(entry)?.1);
-        }
-        let below = chunk_key(log, Offset::ZERO)..chunk_key(log, kept);
-        self.tables.segments.retain_in(below, |_, _| false).redb()?;
-        let Some(cut) = cut.filter(|segment| segment.last_offset >= kept) else { return Ok(()) };
-        let mut rest: Option<SegmentRow> = None;
-        for entry in self.tables.index.range(chunk_key(log, kept)..=chunk_key(log, cut.last_offset)).redb()? {
-            let (_, chunk) = decode_entry::<IndexRow>(entry)?;
-            match &mut rest {
-                None => rest = Some(SegmentRow::of(&chunk)),
-                Some(rest) => rest.add(&chunk),
-            }
-        }
-        let Some(rest) = rest else { return Ok(()) };
-        let key = chunk_key(log, kept);
-        self.tables.segments.insert(key, encode_row(&key, &rest).as_slice()).redb().map(drop)
     }
 
     /// The row of a partition; the default when there is none.

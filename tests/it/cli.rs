@@ -132,14 +132,21 @@ fn topics_are_created_listed_described_changed_and_deleted() {
         lines[0].ends_with("\tPartitionCount: 3\tReplicationFactor: 1\tConfigs: max.message.bytes=2000"),
         "{described}"
     );
-    assert_eq!(lines[1], "\tTopic: orders\tPartition: 0\tLeader: 0\tReplicas: 0\tIsr: 0\tLogStart: 0\tLogEnd: 0");
-    assert_eq!(lines[3], "\tTopic: orders\tPartition: 2\tLeader: 0\tReplicas: 0\tIsr: 0\tLogStart: 0\tLogEnd: 2");
+    assert_eq!(
+        lines[1],
+        "\tTopic: orders\tPartition: 0\tLeader: 0\tReplicas: 0\tIsr: 0\tLogStart: 0\tLogEnd: 0\tBytes: 0\tSegments: 0"
+    );
+    let partition = "\tTopic: orders\tPartition: 2\tLeader: 0\tReplicas: 0\tIsr: 0\tLogStart: 0\tLogEnd: 2\tBytes: ";
+    assert!(lines[3].starts_with(partition) && lines[3].ends_with("\tSegments: 1"), "{described}");
     assert_eq!((lines.len(), tool.succeed(&["topics", "describe"]).lines().count()), (4, 6));
 
     let alter = ["topics", "alter", "orders", "--partitions", "4", "--delete-config", "max.message.bytes"];
     tool.succeed(&[&alter[..], &["--config", "message.timestamp.type=LogAppendTime"]].concat());
     let described: Value = serde_json::from_str(&tool.succeed(&["topics", "describe", "orders", "--json"])).unwrap();
-    assert_eq!(described[0]["partitions"][2], json!({"partition": 2, "log_start": 0, "log_end": 2}));
+    let partition = &described[0]["partitions"][2];
+    assert_eq!((&partition["partition"], &partition["log_start"]), (&json!(2), &json!(0)));
+    assert_eq!((&partition["log_end"], &partition["segments"]), (&json!(2), &json!(1)));
+    assert!(partition["bytes"].as_u64().unwrap() > 80, "{partition}");
     assert_eq!(described[0]["partitions"].as_array().unwrap().len(), 4);
     assert_eq!(
         described[0]["config"]["message.timestamp.type"],
@@ -151,6 +158,27 @@ fn topics_are_created_listed_described_changed_and_deleted() {
     assert!(tool.fail(1, &["topics", "delete", "audit"]).contains("unknown topic `audit`"));
     tool.succeed(&["topics", "delete", "audit", "--if-exists"]);
     assert_eq!(tool.succeed(&["topics", "list"]), "orders\n");
+}
+
+/// Old records go, and then their room.
+#[test]
+fn what_is_too_old_is_cleaned_and_its_room_given_back() {
+    let tool = Tool::with_orders(1);
+    tool.produce(&["--timestamp", "1000"], &numbers(200_000));
+    assert_eq!(tool.succeed(&["clean"]).split(" in ").next(), Some("Deleted 0 segments; freed 0 B of 0 records"));
+    tool.succeed(&["topics", "alter", "orders", "--config", "retention.ms=604800000"]);
+    let cleaned: Value = serde_json::from_str(&tool.succeed(&["clean", "--json"])).unwrap();
+    assert_eq!((&cleaned["segments"], &cleaned["records"]), (&json!(1), &json!(200_000)));
+    let vacuumed: Value = serde_json::from_str(&tool.succeed(&["vacuum", "--json"])).unwrap();
+    let [before, after] = ["bytes_before", "bytes_after"].map(|key| vacuumed[key].as_u64().unwrap());
+    assert!(after <= before && after < 200_000, "{vacuumed}");
+    assert!(tool.succeed(&["vacuum"]).starts_with("The file has "));
+    assert!(tool.consume(&[]).is_empty());
+    tool.produce(&[], b"new\n");
+    assert_eq!(tool.consume(&["--print", "offset"]), "Offset:200000\tnew\n");
+    assert!(
+        tool.fail(1, &["topics", "alter", "orders", "--config", "cleanup.policy=compact"]).contains("not there yet")
+    );
 }
 
 /// A wrong configuration leaves the partitions alone as well.
@@ -602,7 +630,7 @@ fn nothing_is_lost_between_a_member_stopped_by_a_signal_and_the_next() {
     let second = tool.consume(&["-g", "billing"]);
     let next: usize = second.lines().next().unwrap().parse().unwrap();
     assert!(next <= last + 2 && last < count - 1, "{last}, then {next}");
-    assert!(second.lines().map(|line| line.parse().unwrap()).eq(next..count));
+    assert!(second.lines().map(|line| line.parse::<usize>().unwrap()).eq(next..count));
 }
 
 #[cfg(unix)]

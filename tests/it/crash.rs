@@ -22,6 +22,12 @@ pub(crate) const PATH: &str = "/d/app.brooklet";
 
 pub(crate) const BUFFERED: Durability = Durability::Buffered { flush_interval: Duration::from_secs(3_600) };
 
+/// What the clock says all the time.
+const NOW_MS: i64 = 1_000_000;
+
+/// Everything is cleaned.
+pub(crate) const CLEAN: Step = Step::Clean { now_ms: NOW_MS };
+
 /// A number from the environment.
 pub(crate) fn from_env(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -42,17 +48,21 @@ pub(crate) struct Knobs {
     pub(crate) durability: Durability,
     pub(crate) buffer_memory: usize,
     pub(crate) checkpoint_bytes: usize,
+    pub(crate) vacuum_at_close: Option<f64>,
 }
 
 impl Knobs {
     pub(crate) const TINY: Knobs =
-        Knobs { durability: Durability::Sync, buffer_memory: 4 << 10, checkpoint_bytes: 512 };
+        Knobs { durability: Durability::Sync, buffer_memory: 4 << 10, checkpoint_bytes: 512, vacuum_at_close: None };
 
     pub(crate) fn builder(self, disk: &SimDisk) -> Builder {
         Broker::builder()
             .disk(Arc::new(disk.clone()))
             .background(false)
-            .clock(ManualClock::new(1_000_000))
+            .clock(ManualClock::new(NOW_MS))
+            .clean_step(1)
+            .vacuum_at_close(self.vacuum_at_close)
+            .clean_interval(None)
             .durability(self.durability)
             .buffer_memory(self.buffer_memory)
             .checkpoint_bytes(self.checkpoint_bytes)
@@ -158,7 +168,7 @@ impl Recording {
 }
 
 /// The states that a crash during a step may leave beside the one before and the one after: a group that finds no room
-/// is committed in parts.
+/// is committed in parts, and a clean goes from partition to partition.
 pub(crate) fn states_within(before: &Model, step: &Step) -> Vec<Model> {
     let sends = match step {
         Step::Send(sends) => sends,
@@ -166,6 +176,14 @@ pub(crate) fn states_within(before: &Model, step: &Step) -> Vec<Model> {
             let mut state = before.clone();
             state.apply(&Step::Send(vec![send.clone()]), None);
             return vec![state];
+        }
+        Step::Clean { now_ms } => {
+            let mut state = before.clone();
+            let cleaned = before.expired(*now_ms).into_iter().map(|partition| {
+                state.empty(&partition);
+                state.clone()
+            });
+            return cleaned.collect();
         }
         _ => return Vec::new(),
     };
@@ -215,7 +233,8 @@ fn recover(knobs: Knobs, image: &SimDisk, allowed: &[&Model], label: &str) -> Mo
 /// Appending goes on after a recovery, and survives a kill right afterwards.
 fn go_on(knobs: Knobs, image: &SimDisk, broker: Broker, seen: &Model, label: &str) {
     let mut expected = seen.clone();
-    let mut steps = vec![Step::CreateTopic { name: "later", partitions: 1 }];
+    // What a deletion has left over is freed by the first clean.
+    let mut steps = vec![CLEAN, Step::CreateTopic { name: "later", partitions: 1 }];
     steps.push(Step::Send(sends(0, 1, "later", 1, 10)));
     if let Some(log) = seen.log("a", 0) {
         steps.push(Step::Send(sends(900_000 + log.records.len(), 1, "a", 1, 10)));
@@ -347,6 +366,28 @@ fn records_are_deleted() {
     crash_everywhere_in_both_modes(Knobs::TINY, &steps, 2);
 }
 
+/// Chunks are freed one by one, each in an update of its own, so that deletions are cut in many places.
+#[test]
+fn records_expire_and_their_space_is_freed_in_steps() {
+    let steps = [
+        create("a", 2),
+        create("b", 1),
+        Step::Expire { name: "a", age_ms: 10 },
+        Step::Send(sends(0, 8, "a", 2, 200)),
+        Step::Send(sends(0, 2, "b", 1, 200)),
+        Step::Maintain,
+        Step::Send(sends(10, 2, "a", 2, 50)),
+        CLEAN,
+        Step::Send(sends(20, 4, "a", 2, 200)),
+        Step::Maintain,
+        Step::DeleteTopic { name: "b" },
+        Step::DeleteRecords { name: "a", partition: 1, before: Some(6) },
+        CLEAN,
+        send_one(40),
+    ];
+    crash_everywhere_in_both_modes(Knobs::TINY, &steps, 2);
+}
+
 /// Commits in frames of their own and beside records, over checkpoints, deletions and sessions. A committed offset is never
 /// beyond the end: what it covers was journaled before it, or with it.
 #[test]
@@ -373,6 +414,26 @@ fn groups_commit() {
         Step::SendAndCommit { group: "g", send: sends(90, 1, "b", 1, 60).swap_remove(0) },
     ];
     crash_everywhere_in_both_modes(Knobs::TINY, &steps, 2);
+}
+
+#[test]
+fn space_is_given_back() {
+    let knobs =
+        Knobs { buffer_memory: 40 << 10, checkpoint_bytes: 30 << 10, vacuum_at_close: Some(0.0), ..Knobs::TINY };
+    let steps = [
+        create("a", 2),
+        Step::Expire { name: "a", age_ms: 10 },
+        Step::Send(sends(0, 20, "a", 2, 1_500)),
+        create("b", 1),
+        Step::Send(sends(0, 3, "b", 1, 600)),
+        CLEAN,
+        Step::Send(sends(30, 2, "a", 2, 200)),
+        Step::Vacuum,
+        send_one(40),
+        Step::Reopen,
+        send_one(41),
+    ];
+    crash_everywhere_in_both_modes(knobs, &steps, 1);
 }
 
 #[test]

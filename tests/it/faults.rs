@@ -10,7 +10,7 @@ use std::io;
 
 use brooklet::{Broker, Durability, Error, NewTopic, OffsetSpec, ProducerRecord, TopicPartition};
 
-use crate::crash::{BUFFERED, Knobs, PATH, assert_healthy, create, scale, send_one, sends, states_within};
+use crate::crash::{BUFFERED, CLEAN, Knobs, PATH, assert_healthy, create, scale, send_one, sends, states_within};
 use crate::model::{Model, Step};
 use crate::sim_disk::{Fault, Op, Repeat, SimDisk};
 
@@ -49,6 +49,9 @@ fn script() -> Vec<Step> {
         Step::Send(sends(70, 3, "a", 3, 300)),
         Step::DeleteTopic { name: "b" },
         send_one(45),
+        Step::Expire { name: "a", age_ms: 10 },
+        CLEAN,
+        Step::Vacuum,
         Step::Maintain,
         send_one(46),
     ]
@@ -68,6 +71,8 @@ struct Run {
     /// What a failed sync may have taken.
     not_durable: Vec<Model>,
     stopped: bool,
+    /// What a failed step did can't be read.
+    out_of_sight: bool,
     label: String,
 }
 
@@ -84,6 +89,7 @@ impl Run {
             instead: Vec::new(),
             not_durable: base.1.clone(),
             stopped: false,
+            out_of_sight: false,
             label: format!("{:?}, {fault:?}", knobs.durability),
         };
         run.open();
@@ -102,7 +108,7 @@ impl Run {
 
     fn play(&mut self, steps: &[Step]) {
         for step in steps {
-            let Some(broker) = &self.broker else { return };
+            let Some(broker) = self.broker.as_ref().filter(|_| !self.out_of_sight) else { return };
             if matches!(step, Step::Reopen) {
                 self.reopen();
                 continue;
@@ -116,7 +122,10 @@ impl Run {
                     assert!(!self.stopped || !step.changes(), "{}: {step:?} went on after a failure", self.label);
                     self.not_durable.push(self.state.clone());
                     let durable = self.knobs.durability == Durability::Sync || step.makes_durable(&self.state);
-                    self.state.apply(step, id);
+                    match step {
+                        Step::Clean { now_ms } => self.look_at_clean(*now_ms),
+                        step => self.state.apply(step, id),
+                    }
                     if durable {
                         self.not_durable.clear();
                     }
@@ -131,6 +140,17 @@ impl Run {
         }
     }
 
+    /// A clean that found the disk full when it moved the tail into the store left what was in the tail.
+    fn look_at_clean(&mut self, now_ms: i64) {
+        let Some(broker) = &self.broker else { return };
+        for partition in self.state.expired(now_ms) {
+            let start = broker.offset_of(&partition, OffsetSpec::Earliest).unwrap().map_or(0, |offset| offset.get());
+            let log = self.state.log_mut(partition.topic(), partition.partition()).unwrap();
+            assert!(self.fault.kind == io::ErrorKind::StorageFull || start == log.end(), "{}: {partition}", self.label);
+            log.delete_below(start);
+        }
+    }
+
     /// The first failure, or one that left the broker working.
     fn fail(&mut self, step: &Step, error: &Error) {
         self.assert_typed(error);
@@ -142,8 +162,13 @@ impl Run {
             self.instead = possible.clone();
             self.instead.push(after);
         } else {
-            let full = matches!(error, Error::StorageFull { .. });
-            assert!(full, "{}: {step:?} answered {error:?}, but the broker goes on", self.label);
+            // A clean reads what it may delete.
+            let unread = matches!((step, error), (Step::Clean { .. }, Error::Io { operation: "read", .. }));
+            assert!(
+                unread || matches!(error, Error::StorageFull { .. }),
+                "{}: {step:?} answered {error:?}, but the broker goes on",
+                self.label
+            );
         }
         possible.push(self.state.clone());
         let broker = self.broker.as_ref().unwrap();
@@ -158,6 +183,11 @@ impl Run {
                 self.assert_typed(&error);
                 let only_journal = self.fault.path_contains.is_some();
                 assert!(!only_journal, "{}: {step:?} failed, then reading failed: {error}", self.label);
+                // A step that left the broker working: nobody can say what it did before the file is opened again.
+                if !self.stopped {
+                    self.instead.extend(possible);
+                    self.out_of_sight = true;
+                }
             }
         }
     }

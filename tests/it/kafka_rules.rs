@@ -12,4 +12,5 @@ mod groups;
 mod polling;
 mod producer;
 mod records;
+mod retention;
 mod topics;

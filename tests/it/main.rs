@@ -17,5 +17,6 @@ mod members;
 mod model;
 mod random;
 mod sim_disk;
+mod space;
 mod support;
 mod tidy;

@@ -138,6 +138,8 @@ pub(crate) struct TopicTwin {
     /// `None` where it could not be known: its creation failed, and may have happened all the same.
     pub(crate) id: Option<TopicId>,
     pub(crate) max_message_bytes: u32,
+    /// `retention.ms`; `None`: for ever.
+    pub(crate) retention_ms: Option<i64>,
     pub(crate) partitions: Vec<Log>,
 }
 
@@ -155,7 +157,7 @@ pub(crate) const DEFAULT_MAX_MESSAGE_BYTES: u32 = 1_048_588;
 impl Model {
     pub(crate) fn create_topic(&mut self, name: &str, partitions: u32, id: Option<TopicId>) {
         let partitions = vec![Log::default(); partitions as usize];
-        let twin = TopicTwin { id, max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES, partitions };
+        let twin = TopicTwin { id, max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES, retention_ms: None, partitions };
         self.topics.insert(name.to_owned(), twin);
     }
 
@@ -240,10 +242,12 @@ impl Model {
             let description = broker.describe_topic(name.as_str())?;
             let partitions = description.partitions().iter();
             let logs = partitions.map(|bounds| Log { start: bounds.log_start.get(), records: Vec::new() });
-            let bytes = description.config().get("max.message.bytes").and_then(|bytes| bytes.parse().ok());
+            let number = |key| description.config().get(key).and_then(|text| text.parse::<i64>().ok());
+            let bytes = number("max.message.bytes").and_then(|bytes| u32::try_from(bytes).ok());
             let twin = TopicTwin {
                 id: Some(description.id()),
                 max_message_bytes: bytes.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES),
+                retention_ms: number("retention.ms").filter(|age| *age >= 0),
                 partitions: logs.collect(),
             };
             model.topics.insert(name.as_str().to_owned(), twin);
@@ -258,6 +262,7 @@ impl Model {
             && self.topics.iter().zip(&seen.topics).all(|((name, twin), (seen_name, seen))| {
                 name == seen_name
                     && twin.max_message_bytes == seen.max_message_bytes
+                    && twin.retention_ms == seen.retention_ms
                     && twin.partitions == seen.partitions
                     && twin.id.is_none_or(|id| Some(id) == seen.id)
             })
@@ -281,6 +286,16 @@ impl Model {
                     topic.max_message_bytes = *max_message_bytes;
                 }
             }
+            Step::Expire { name, age_ms } => {
+                if let Some(topic) = self.topics.get_mut(*name) {
+                    topic.retention_ms = Some(*age_ms);
+                }
+            }
+            Step::Clean { now_ms } => {
+                for partition in self.expired(*now_ms) {
+                    self.empty(&partition);
+                }
+            }
             Step::DeleteRecords { name, partition, before } => {
                 if let Some(log) = self.log_mut(name, *partition) {
                     log.delete_below(before.unwrap_or(log.end()));
@@ -301,7 +316,28 @@ impl Model {
                 }
             }
             Step::DeleteGroup { group } => self.commits.retain(|(other, _), _| other != group),
-            Step::Maintain | Step::Sync | Step::Reopen => {}
+            Step::Maintain | Step::Sync | Step::Vacuum | Step::Reopen => {}
+        }
+    }
+
+    /// The partitions of which every record is beyond its age, in the order in which they are cleaned. Where only some are,
+    /// it depends on segments what goes: the twin knows none.
+    pub(crate) fn expired(&self, now_ms: i64) -> Vec<TopicPartition> {
+        let mut partitions = self.partitions();
+        partitions.retain(|partition| {
+            let age = self.topics.get(partition.topic()).and_then(|topic| topic.retention_ms);
+            let records = self.log(partition.topic(), partition.partition()).map(|log| &log.records);
+            let is_old = |age, record: &Record| now_ms - record.timestamp > age;
+            age.zip(records)
+                .is_some_and(|(age, records)| !records.is_empty() && records.iter().all(|record| is_old(age, record)))
+        });
+        partitions
+    }
+
+    /// Removes all records of a partition.
+    pub(crate) fn empty(&mut self, partition: &TopicPartition) {
+        if let Some(log) = self.log_mut(partition.topic(), partition.partition()) {
+            log.delete_below(log.end());
         }
     }
 
@@ -336,6 +372,15 @@ pub(crate) enum Step {
         name: &'static str,
         max_message_bytes: u32,
     },
+    /// Limits the age of its records, and from then on the size of segments to that of a record or two.
+    Expire {
+        name: &'static str,
+        age_ms: i64,
+    },
+    /// Everything; `now_ms` is what the broker's clock says.
+    Clean {
+        now_ms: i64,
+    },
     /// Without a bound: everything up to the end.
     DeleteRecords {
         name: &'static str,
@@ -362,6 +407,7 @@ pub(crate) enum Step {
     },
     Maintain,
     Sync,
+    Vacuum,
     /// Close and open again; who runs the steps does it.
     Reopen,
 }
@@ -378,6 +424,12 @@ impl Step {
             Step::Alter { name, max_message_bytes } => {
                 broker.alter_topic(name, |config| Ok(config.max_message_bytes(*max_message_bytes)))?;
             }
+            Step::Expire { name, age_ms } => broker.alter_topic(name, |config| {
+                let age = Duration::from_millis(age_ms.unsigned_abs());
+                Ok(config.retention(Some(age)).segment_bytes(300))
+            })?,
+            Step::Clean { .. } => drop(broker.clean(Duration::MAX)?),
+            Step::Vacuum => drop(broker.vacuum()?),
             Step::DeleteRecords { name, partition, before } => {
                 let before = before.map_or(brooklet::OffsetSpec::Latest, brooklet::OffsetSpec::Offset);
                 broker.delete_records(&TopicPartition::new(name, *partition), before)?;
@@ -425,6 +477,8 @@ impl Step {
             | Step::Commit { .. }
             | Step::SendAndCommit { .. }
             | Step::DeleteGroup { .. } => false,
+            // A clean that finds nothing to do syncs nothing.
+            Step::Clean { .. } | Step::Vacuum => false,
             // Where there is nothing to delete, nothing is written.
             Step::DeleteRecords { name, partition, before: bound } => {
                 before.log(name, *partition).is_some_and(|log| bound.unwrap_or(log.end()) > log.start)
@@ -435,7 +489,7 @@ impl Step {
 
     /// Whether it changes what a broker shows.
     pub(crate) fn changes(&self) -> bool {
-        !matches!(self, Step::Maintain | Step::Sync | Step::Reopen)
+        !matches!(self, Step::Maintain | Step::Sync | Step::Vacuum | Step::Reopen)
     }
 }
 

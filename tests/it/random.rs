@@ -61,6 +61,7 @@ impl Twins {
             durability,
             buffer_memory: random.pick(&[4 << 10, 16 << 10]).copied().unwrap_or(4 << 10),
             checkpoint_bytes: random.pick(&[256, 1 << 10, 3 << 10]).copied().unwrap_or(256),
+            vacuum_at_close: None,
         };
         let (disk, clock) = (SimDisk::new(), ManualClock::new(START_MS));
         let broker = knobs.builder(&disk).clock(clock.clone()).open(PATH).unwrap();
@@ -89,7 +90,8 @@ impl Twins {
             83 => self.delete_topic(),
             84..86 => self.create_partitions(),
             86..88 => self.alter(),
-            88..91 => self.run(&Step::Maintain),
+            88..90 => self.run(&Step::Maintain),
+            90 => self.clean(),
             91 => self.run(&Step::Sync),
             92..95 => self.new_reader(),
             95..97 => self.pause_or_resume(),
@@ -214,7 +216,36 @@ impl Twins {
         assert!(matches!(refused, Err(Error::InvalidPartitions { .. })), "{}: {refused:?}", self.words);
     }
 
+    /// What goes depends on segments, which the twin does not know. But it is a prefix of what is beyond its age; and a
+    /// partition of which everything is beyond it is empty afterwards.
+    fn clean(&mut self) {
+        let budget = if self.below(2) == 0 { Duration::MAX } else { Duration::ZERO };
+        let report = self.broker.clean(budget).unwrap_or_else(|error| panic!("{}: {error}", self.words));
+        let now_ms = brooklet::Clock::now_ms(&self.clock);
+        let expired = self.model.expired(now_ms);
+        for partition in self.model.partitions() {
+            let start = self.broker.offset_of(&partition, OffsetSpec::Earliest).unwrap().map_or(0, Offset::get);
+            let age = self.model.topics.get(partition.topic()).and_then(|topic| topic.retention_ms);
+            let log = self.model.log_mut(partition.topic(), partition.partition()).unwrap();
+            let gone = log.iter().take_while(|(offset, _)| *offset < start);
+            for (offset, record) in gone {
+                let is_old = age.is_some_and(|age| now_ms - record.timestamp > age);
+                assert!(is_old, "{}: {partition} at {offset} went too early: {record:?}", self.words);
+            }
+            assert!((log.start..=log.end()).contains(&start), "{}: {partition} starts at {start}", self.words);
+            let is_due = report.is_complete && budget == Duration::MAX && expired.contains(&partition);
+            assert!(!is_due || start == log.end(), "{}: {partition} is kept from {start} on", self.words);
+            log.delete_below(start);
+        }
+    }
+
     fn alter(&mut self) {
+        if self.below(3) == 0 {
+            let (name, age_ms) = (self.any_name(), i64::try_from(self.below(300)).unwrap_or(0));
+            if self.model.topics.contains_key(name) {
+                return self.run(&Step::Expire { name, age_ms });
+            }
+        }
         let (name, max_message_bytes) = (self.any_name(), 100 + u32::try_from(self.below(3_000)).unwrap_or(0));
         if self.model.topics.contains_key(name) {
             self.run(&Step::Alter { name, max_message_bytes });

@@ -19,7 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::member::{JoinRequest, Member, MemberId, Presence, Subscription};
-use crate::assignor::{self, Assignor, GroupAssignment, GroupSpec, MemberSpec, UniformAssignor};
+use crate::assignor::{self, Assignor, GroupSpec, MemberSpec, UniformAssignor};
 use crate::engine::Topic;
 use crate::error::{Error, Result};
 use crate::group::GroupState;
@@ -350,7 +350,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::assignor::RangeAssignor;
+    use crate::assignor::{GroupAssignment, RangeAssignor};
     use crate::config::TopicConfig;
     use crate::engine::groups::member::Liveness;
     use crate::engine::{PartitionLog, Waiter};
@@ -369,7 +369,12 @@ mod tests {
         let (name, id) = (TopicName::new(name).unwrap(), TopicId::new(u128::from(number)));
         let log = |partition| {
             let log = LogId { topic: TopicNumber(number), partition };
-            Arc::new(PartitionLog::new(log, id, &name, Offset::ZERO, Offset::ZERO))
+            Arc::new(PartitionLog::new(
+                log,
+                (id, &name),
+                (Offset::ZERO, Offset::ZERO),
+                TopicConfig::default().segment_limits(),
+            ))
         };
         Arc::new(Topic {
             number: TopicNumber(number),

@@ -34,6 +34,10 @@ fn options() -> Options {
         max_block: Duration::ZERO,
         linger: Duration::from_secs(10),
         auto_create_topics: None,
+        clean_interval: None,
+        max_bytes: None,
+        vacuum_at_close: None,
+        clean_step: 256,
         offsets_retention: None,
         clock: Arc::new(ManualClock::new(1_000)),
     }

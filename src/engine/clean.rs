@@ -1,0 +1,430 @@
+//! Cleaning: records beyond the limits of their topic are deleted, and what deletions have hidden is freed.
+//!
+//! A clean is a round over all partitions that have limits, and then, if the broker has a limit of its own, over all of
+//! them together. It goes in steps: each is one store update of bounded size, and `changing_store` is free between two of
+//! them, so that checkpoints and changes of topics go on. The first step of a deletion moves the log start, and **its commit
+//! is the commit point**; the others free what then lies below, now or after the next opening. So a clean may end behind any
+//! step: the next one goes on where it was.
+//!
+//! Only what is in the store is looked at: what lies in the tail is younger, and stays.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use parking_lot::MutexGuard;
+
+use super::log::PartitionLog;
+use super::topic::Topic;
+use super::{Engine, Options};
+use crate::config::CleanupPolicy;
+use crate::error::{Error, Result};
+use crate::inspect::{CleanReport, VacuumReport};
+use crate::retention::{Segment, beyond_limits, beyond_total};
+use crate::store::{Catalogue, Freed, Purpose};
+use crate::types::{LogId, Offset, TopicNumber};
+
+/// Bytes that move into the store before the background thread cleans, whatever the interval says: limits of size are kept
+/// also when records come fast.
+const CLEAN_AFTER_BYTES: usize = 16 << 20;
+
+/// What waits to be freed.
+#[derive(Debug, Default)]
+pub(super) struct Garbage {
+    /// Partitions with chunks below their log start.
+    logs: BTreeSet<LogId>,
+    /// Topics that were deleted.
+    topics: BTreeSet<TopicNumber>,
+}
+
+/// One thing that waits to be freed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waste {
+    BelowLogStart(LogId),
+    Topic(TopicNumber),
+}
+
+impl Garbage {
+    /// What the last session has left.
+    pub(super) fn of(catalogue: &Catalogue) -> Self {
+        let logs = catalogue.partitions.iter().filter(|(_, row)| row.has_garbage());
+        Self { logs: logs.map(|(log, _)| *log).collect(), topics: catalogue.deleted.iter().copied().collect() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.logs.is_empty() && self.topics.is_empty()
+    }
+
+    fn first(&self) -> Option<Waste> {
+        let log = self.logs.first().copied().map(Waste::BelowLogStart);
+        log.or_else(|| self.topics.first().copied().map(Waste::Topic))
+    }
+
+    fn has(&self, waste: Waste) -> bool {
+        match waste {
+            Waste::BelowLogStart(log) => self.logs.contains(&log),
+            Waste::Topic(topic) => self.topics.contains(&topic),
+        }
+    }
+
+    fn add(&mut self, waste: Waste) {
+        match waste {
+            Waste::BelowLogStart(log) => self.logs.insert(log),
+            // Its partitions go with it.
+            Waste::Topic(topic) => {
+                self.logs.retain(|log| log.topic != topic);
+                self.topics.insert(topic)
+            }
+        };
+    }
+
+    fn remove(&mut self, waste: Waste) {
+        match waste {
+            Waste::BelowLogStart(log) => self.logs.remove(&log),
+            Waste::Topic(topic) => self.topics.remove(&topic),
+        };
+    }
+}
+
+/// Who cleans: one at a time.
+#[derive(Debug, Default)]
+pub(super) struct Cleaner {
+    /// The partitions that the background thread's clean under way has not looked at yet.
+    round: Option<VecDeque<Arc<PartitionLog>>>,
+}
+
+/// When cleans are due, and when one was done.
+#[derive(Debug)]
+pub(super) struct Cleans {
+    /// When the background thread cleans next.
+    pub(super) due: Option<Instant>,
+    /// When the last one came to its end, in milliseconds since the epoch; `None`: none since the broker was opened.
+    pub(super) last_ms: Option<i64>,
+    /// What has moved into the store since the last one began.
+    stored_bytes: usize,
+}
+
+impl Cleans {
+    /// What the last session has left is freed at once.
+    pub(super) fn new(options: &Options, garbage: &Garbage) -> Self {
+        let due = if garbage.is_empty() { next_clean(options) } else { Some(Instant::now()) };
+        Self { due, last_ms: None, stored_bytes: 0 }
+    }
+}
+
+fn next_clean(options: &Options) -> Option<Instant> {
+    Instant::now().checked_add(options.clean_interval?)
+}
+
+/// What a call of clean may still do, and has done.
+#[derive(Debug)]
+struct Work {
+    started: Instant,
+    budget: Duration,
+    report: CleanReport,
+}
+
+impl Work {
+    fn within(budget: Duration) -> Self {
+        Self { started: Instant::now(), budget, report: CleanReport::default() }
+    }
+
+    fn is_over(&self) -> bool {
+        self.started.elapsed() >= self.budget
+    }
+
+    fn step(&mut self, freed: Freed, since: Instant) {
+        let report = &mut self.report;
+        report.steps += 1;
+        report.records += freed.records;
+        report.bytes += freed.bytes;
+        report.longest_step = report.longest_step.max(since.elapsed());
+    }
+}
+
+/// Who asks for a clean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Caller {
+    /// Somebody who expects it to look at everything acknowledged.
+    User,
+    /// The background thread, which moves the tail into the store soon enough anyhow.
+    Background,
+}
+
+impl Engine {
+    /// Cleans until everything is done, or the budget is used up: the step under way then is the last.
+    pub(crate) fn clean(&self, budget: Duration) -> Result<CleanReport> {
+        self.check_writable()?;
+        let mut cleaner = self.cleaner.lock();
+        self.clean_as(Caller::User, &mut cleaner, budget)
+    }
+
+    /// The background thread's clean, or a part of it. Somebody else's clean does as well.
+    pub(super) fn clean_in_background(&self, budget: Duration) -> Result<()> {
+        match self.cleaner.try_lock() {
+            Some(mut cleaner) => self.clean_as(Caller::Background, &mut cleaner, budget).map(drop),
+            None => {
+                self.cleans.lock().due = next_clean(&self.options);
+                Ok(())
+            }
+        }
+    }
+
+    /// When the background thread has to clean.
+    pub(super) fn clean_due(&self) -> Option<Instant> {
+        self.cleans.lock().due
+    }
+
+    /// So much more is in the store.
+    pub(super) fn note_stored(&self, bytes: usize) {
+        let mut cleans = self.cleans.lock();
+        cleans.stored_bytes = cleans.stored_bytes.saturating_add(bytes);
+        if cleans.stored_bytes >= CLEAN_AFTER_BYTES {
+            drop(cleans);
+            self.clean_soon();
+        }
+    }
+
+    /// Makes a clean due, unless they are only made by hand.
+    pub(super) fn clean_soon(&self) {
+        if self.options.clean_interval.is_some() {
+            let now = Instant::now();
+            self.cleans.lock().due = Some(now);
+            self.bell.ring_unless_awake_by(now);
+        }
+    }
+
+    fn clean_as(&self, caller: Caller, cleaner: &mut Cleaner, budget: Duration) -> Result<CleanReport> {
+        let mut work = Work::within(budget);
+        let cleaned = self.go_on_cleaning(caller, cleaner, &mut work);
+        work.report.elapsed = work.started.elapsed();
+        let mut cleans = self.cleans.lock();
+        // What was interrupted stays due.
+        if work.report.is_complete || cleaned.is_err() {
+            cleans.due = next_clean(&self.options);
+        }
+        if work.report.is_complete && !self.only_frees(caller) {
+            cleans.last_ms = Some(self.options.clock.now_ms());
+        }
+        drop(cleans);
+        cleaned.map(|()| work.report)
+    }
+
+    /// Does at least one thing, whatever the budget: each call comes nearer to the end.
+    fn go_on_cleaning(&self, caller: Caller, cleaner: &mut Cleaner, work: &mut Work) -> Result<()> {
+        self.free_garbage(work)?;
+        if !self.garbage.lock().is_empty() {
+            return Ok(());
+        }
+        if self.only_frees(caller) {
+            work.report.is_complete = true;
+            return Ok(());
+        }
+        // The background thread goes on with the round that it left. Who calls may have changed limits since: everything is
+        // looked at again, which takes microseconds for each partition, so that only what is deleted counts as work.
+        if caller == Caller::User || cleaner.round.is_none() {
+            cleaner.round = Some(self.begin_round(caller)?);
+        }
+        while let Some(log) = cleaner.round.as_mut().and_then(VecDeque::pop_front) {
+            self.clean_log(&log, work)?;
+            if work.is_over() && (work.report.steps > 0 || caller == Caller::Background) {
+                return Ok(());
+            }
+        }
+        if self.fit_into_max_bytes(work)? && self.garbage.lock().is_empty() {
+            cleaner.round = None;
+            work.report.is_complete = true;
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is deleted but what was deleted before: where cleans are made by hand only, the background thread still
+    /// frees what the last session has left.
+    fn only_frees(&self, caller: Caller) -> bool {
+        caller == Caller::Background && self.options.clean_interval.is_none()
+    }
+
+    /// The partitions that a round looks at one by one.
+    fn begin_round(&self, caller: Caller) -> Result<VecDeque<Arc<PartitionLog>>> {
+        self.cleans.lock().stored_bytes = 0;
+        let has_limits = |topic: &&Arc<Topic>| topic.config.retention_limits().is_any();
+        let topics = self.topics();
+        let round: VecDeque<_> = topics.iter().filter(has_limits).flat_map(|topic| topic.partitions.clone()).collect();
+        let looks_at_something = !round.is_empty() || self.options.max_bytes.is_some();
+        if caller == Caller::User && looks_at_something {
+            match self.checkpoint() {
+                // What is in the store can be cleaned, and that makes room.
+                Ok(()) | Err(Error::StorageFull { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(round)
+    }
+
+    /// Deletes what is beyond the limits of one partition.
+    fn clean_log(&self, log: &Arc<PartitionLog>, work: &mut Work) -> Result<()> {
+        let Some(topic) = self.topic_of(log) else { return Ok(()) };
+        let segments = self.store.segments(log.id)?;
+        let now_ms = self.options.clock.now_ms();
+        let count = beyond_limits(&segments, &topic.config.retention_limits(), self.cut_bound(log), now_ms);
+        self.drop_segments(&topic, log, &segments, count, work)
+    }
+
+    /// Deletes the oldest segments of all partitions while they are more than `max_bytes` together. What is kept for ever
+    /// counts and stays. `false`: there was no time for all of it.
+    fn fit_into_max_bytes(&self, work: &mut Work) -> Result<bool> {
+        let Some(limit) = self.options.max_bytes else { return Ok(true) };
+        let mut other: u64 = self.store.load()?.partitions.iter().map(|(_, row)| row.bytes).sum();
+        if other <= limit {
+            return Ok(true);
+        }
+        let mut candidates = Vec::new();
+        for topic in self.topics().iter().filter(|topic| topic.config.policy() == CleanupPolicy::Delete) {
+            for log in &topic.partitions {
+                let bound = self.cut_bound(log);
+                let mut segments = self.store.segments(log.id)?;
+                segments.retain(|segment| segment.end <= bound);
+                other = segments.iter().fold(other, |other, segment| other.saturating_sub(segment.bytes));
+                candidates.push((Arc::clone(topic), Arc::clone(log), segments));
+            }
+        }
+        let segments: Vec<_> = candidates.iter().map(|(.., segments)| segments.clone()).collect();
+        let counts = beyond_total(&segments, other, limit);
+        let mut to_cut = candidates.iter().zip(counts).filter(|(_, count)| *count > 0).peekable();
+        while let Some(((topic, log, segments), count)) = to_cut.next() {
+            self.drop_segments(topic, log, segments, count, work)?;
+            if work.is_over() {
+                return Ok(to_cut.peek().is_none());
+            }
+        }
+        Ok(true)
+    }
+
+    /// Down to which offset a partition may be cut by itself: nothing that is not acknowledged goes (L-2).
+    fn cut_bound(&self, log: &PartitionLog) -> Offset {
+        log.end()
+    }
+
+    /// Deletes the first `count` segments of a partition, unless its topic was changed since it was looked at.
+    fn drop_segments(
+        &self,
+        topic: &Arc<Topic>,
+        log: &Arc<PartitionLog>,
+        segments: &[Segment],
+        count: usize,
+        work: &mut Work,
+    ) -> Result<()> {
+        let Some(last) = count.checked_sub(1).and_then(|last| segments.get(last)) else { return Ok(()) };
+        {
+            let turn = self.turn_to_change()?;
+            if !self.topic_of(log).is_some_and(|now| Arc::ptr_eq(&now, topic)) {
+                return Ok(());
+            }
+            let started = Instant::now();
+            let freed = self.cut(log, last.end)?;
+            MutexGuard::unlock_fair(turn);
+            work.step(freed, started);
+        }
+        work.report.partitions += 1;
+        work.report.segments += count as u64;
+        self.free_garbage(work)
+    }
+
+    /// Moves a partition's log start, and frees what one step can; `changing_store` is held.
+    pub(super) fn cut(&self, log: &PartitionLog, log_start: Offset) -> Result<Freed> {
+        if log_start <= log.log_start() {
+            return Ok(Freed::default());
+        }
+        self.sync_journal()?;
+        let freed = self.update_store(Purpose::Free, |update| {
+            update.set_log_start(log.id, log_start)?;
+            update.free_below_log_start(log.id, self.options.clean_step)
+        })?;
+        log.set_log_start(log_start);
+        if freed.more {
+            self.garbage.lock().add(Waste::BelowLogStart(log.id));
+        }
+        self.storage_full.store(false, Ordering::SeqCst);
+        Ok(freed)
+    }
+
+    /// A topic is gone, and everything in it is to be freed.
+    pub(super) fn add_garbage(&self, topic: TopicNumber) {
+        self.garbage.lock().add(Waste::Topic(topic));
+    }
+
+    /// Frees everything that waits for it, until the budget is used up.
+    fn free_garbage(&self, work: &mut Work) -> Result<()> {
+        while let Some(waste) = self.first_garbage() {
+            self.free_some(waste, work)?;
+            if work.is_over() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn first_garbage(&self) -> Option<Waste> {
+        self.garbage.lock().first()
+    }
+
+    /// Frees what a deletion has hidden. The deletion is done: what fails here is kept in `health`, or tried again by the
+    /// next clean.
+    pub(super) fn free_after_deletion(&self, waste: Waste) {
+        let mut work = Work::within(Duration::MAX);
+        while self.garbage.lock().has(waste) && self.free_some(waste, &mut work).is_ok() {}
+    }
+
+    /// One step.
+    fn free_some(&self, waste: Waste, work: &mut Work) -> Result<()> {
+        let turn = self.turn_to_change()?;
+        // Somebody else may have done it meanwhile.
+        if !self.garbage.lock().has(waste) {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let freed = self.update_store(Purpose::Free, |update| match waste {
+            Waste::BelowLogStart(log) => update.free_below_log_start(log, self.options.clean_step),
+            Waste::Topic(topic) => update.free_topic(topic, self.options.clean_step),
+        })?;
+        if !freed.more {
+            self.garbage.lock().remove(waste);
+        }
+        self.storage_full.store(false, Ordering::SeqCst);
+        // Who waits for the store gets it now, and not this thread again.
+        MutexGuard::unlock_fair(turn);
+        work.step(freed, started);
+        Ok(())
+    }
+
+    /// Gives the free space of the store's file back to the disk. Checkpoints, changes of topics and readers of the store wait
+    /// meanwhile.
+    pub(crate) fn vacuum(&self) -> Result<VacuumReport> {
+        self.check_writable()?;
+        let started = Instant::now();
+        self.free_garbage(&mut Work::within(Duration::MAX))?;
+        let _turn = self.turn_to_change()?;
+        let bytes_before = self.store.size_on_disk()?;
+        self.stop_on_failure(self.store.vacuum())?;
+        let bytes_after = self.store.size_on_disk()?;
+        self.storage_full.store(false, Ordering::SeqCst);
+        Ok(VacuumReport { bytes_before, bytes_after, elapsed: started.elapsed() })
+    }
+
+    /// Vacuums if so much is free that it was asked for. Nobody else uses the store any more.
+    pub(super) fn vacuum_at_close(&self) -> Result<()> {
+        let Some(share) = self.options.vacuum_at_close else { return Ok(()) };
+        let stats = self.store.stats()?;
+        if stats.unused as f64 >= share * stats.file as f64 {
+            self.store.vacuum()?;
+        }
+        Ok(())
+    }
+
+    /// The present version of a log's topic; `None` when it is gone.
+    fn topic_of(&self, log: &PartitionLog) -> Option<Arc<Topic>> {
+        let topic = self.topic(log.topic.as_str()).ok()?;
+        (topic.number == log.id.topic).then_some(topic)
+    }
+}
