@@ -15,6 +15,7 @@
 //! Pure: no I/O, no locks; time and topics come in as arguments.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::member::{JoinRequest, Member, MemberId, Presence, Subscription};
@@ -279,14 +280,16 @@ impl Coordinator {
     fn compute_target(&self) -> Result<BTreeMap<MemberId, BTreeSet<LogId>>> {
         let assignor = self.assignor();
         let spec = self.spec();
-        let assignment = assignor.assign(&spec).and_then(|assignment| {
-            assignor::check(assignor.name(), &spec, &assignment)?;
-            Ok(assignment)
-        });
-        let assignment: GroupAssignment = assignment.map_err(|error| match error {
-            error @ Error::PartitionAssignor { .. } => error,
-            other => Error::PartitionAssignor { assignor: assignor.name().to_owned(), reason: other.to_string() },
-        })?;
+        let failed = |reason| Error::PartitionAssignor { assignor: assignor.name().to_owned(), reason };
+        // Somebody else's code: what it does wrong must not take the group along.
+        let assigned = catch_unwind(AssertUnwindSafe(|| assignor.assign(&spec)));
+        let assignment = match assigned {
+            Err(_) => return Err(failed("it panicked".to_owned())),
+            Ok(Err(error @ Error::PartitionAssignor { .. })) => return Err(error),
+            Ok(Err(error)) => return Err(failed(error.to_string())),
+            Ok(Ok(assignment)) => assignment,
+        };
+        assignor::check(assignor.name(), &spec, &assignment)?;
         let target = self.members.keys().map(|id| {
             let given = assignment.of(id.as_str()).iter();
             (id.clone(), given.filter_map(|partition| self.log_of(partition)).collect())
@@ -575,6 +578,28 @@ mod tests {
         group.topics = vec![topic(FOO, "foo", 2), topic(9, "bar", 1)];
         assert!(group.coordinator.refresh(&group.topics));
         assert_eq!(group.poll("m1"), (vec![(BAR, 0)], vec![(9, 0)]));
+    }
+
+    #[test]
+    fn an_assignor_that_panics_is_an_error() {
+        #[derive(Debug)]
+        struct Panicking;
+
+        impl Assignor for Panicking {
+            fn name(&self) -> &'static str {
+                "panicking"
+            }
+
+            fn assign(&self, _: &GroupSpec) -> Result<GroupAssignment> {
+                std::panic::resume_unwind(Box::new(()))
+            }
+        }
+
+        let mut group = Group::new(foo_and_bar());
+        let request = JoinRequest { assignor: Some(Arc::new(Panicking)), ..request(&["foo"], None) };
+        group.coordinator.join(id("m1"), request, &group.topics).unwrap();
+        let failed = group.coordinator.next_step(&id("m1")).unwrap().unwrap_err();
+        assert!(failed.to_string().contains("it panicked"), "{failed}");
     }
 
     /// An assignor that gives everything to everybody.
