@@ -129,7 +129,7 @@ struct ResetMode {
     #[arg(long, group = "to")]
     to_current: bool,
     /// To this offset
-    #[arg(long, value_name = "N", group = "to")]
+    #[arg(long, value_name = "N", group = "to", allow_negative_numbers = true)]
     to_offset: Option<u64>,
     /// By so many offsets forward, or back
     #[arg(long, value_name = "N", group = "to", allow_negative_numbers = true)]

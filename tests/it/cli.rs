@@ -430,10 +430,7 @@ fn the_name_of_a_group_is_shown_without_its_control_characters() {
     let tool = Tool::with_orders(1);
     let name = "a\n\u{1b}[2J\u{9b}\\";
     tool.consume(&["-g", name]);
-    assert_eq!(
-        tool.succeed(&["groups", "list"]),
-        "GROUP                        STATE\na\\n\\x1b[2J\\xc2\\x9b\\\\  Empty\n"
-    );
+    assert_eq!(tool.succeed(&["groups", "list"]), "GROUP                 STATE\na\\n\\x1b[2J\\xc2\\x9b\\\\  Empty\n");
     let listed = tool.succeed(&["groups", "list", "--json"]);
     assert!(!listed.trim_end().chars().any(char::is_control), "{listed:?}");
     assert_eq!(serde_json::from_str::<Value>(&listed).unwrap()[0]["name"], json!(name));
@@ -533,7 +530,7 @@ fn wrong_usage_is_said_in_one_line_with_exit_code_2() {
         (&["consume", "orders", "--max", "0"], "--max"),
         (&["consume", "orders", "--group", "billing", "--from", "-1"], "reset-offsets"),
         (&["consume", "orders", "--group", "billing", "--from", "@0"], "reset-offsets"),
-        (&["groups"], "no command"),
+        (&["groups"], "requires a subcommand"),
         (&["groups", "list", "--state", "Dead"], "Empty, Assigning, Reconciling or Stable"),
         (&["groups", "delete"], "<GROUP>"),
         (&["groups", "delete-offsets", "billing"], "--topic"),
