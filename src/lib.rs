@@ -46,7 +46,8 @@
 //! |---|---|
 //! | [`Broker`] | the open file; creates, describes and deletes topics. [`Builder`] has its options |
 //! | [`Producer`] | sends a [`ProducerRecord`], gives back a [`Delivery`] to wait for, which gives [`RecordMetadata`] |
-//! | [`Consumer`] | [`poll`](Consumer::poll)s [`ConsumerRecords`] from the partitions that it was assigned |
+//! | [`Consumer`] | [`poll`](Consumer::poll)s [`ConsumerRecords`] from the topics that its group shares out, or from the partitions that it was assigned; commits how far it got |
+//! | [`RebalanceListener`], [`Assignor`] | what to do when partitions come and go, and who gets which |
 //! | [`TopicPartition`], [`Offset`], [`OffsetSpec`] | where a record is, and how to say where to read |
 //! | [`Durability`] | when a record counts as acknowledged, and what it then survives |
 //! | [`TopicConfig`] | what can be set on a topic, under Kafka's keys |

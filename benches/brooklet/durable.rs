@@ -77,7 +77,7 @@ pub(crate) fn threads_waiting(context: &Context, size: usize, threads: usize) ->
 }
 
 /// How many payloads one thread writes durably in this time, one by one.
-fn write_for(raw: &mut Appended, payloads: &[Payload], time: Duration) -> Result<u64> {
+pub(crate) fn write_for(raw: &mut Appended, payloads: &[Payload], time: Duration) -> Result<u64> {
     let end = Instant::now() + time;
     let mut count = 0;
     for payload in payloads.iter().cycle().take_while(|_| Instant::now() < end) {

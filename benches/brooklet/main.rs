@@ -11,6 +11,7 @@ mod buffered;
 mod bulk;
 mod child;
 mod durable;
+mod groups;
 mod harness;
 mod open;
 mod plot;
@@ -26,11 +27,12 @@ use harness::{Context, Result, Scale, timed};
 
 type Bench = fn(&mut Context) -> Result;
 
-const BENCHES: [(&str, Bench); 9] = [
+const BENCHES: [(&str, Bench); 10] = [
     ("durable", durable::run),
     ("buffered", buffered::run),
     ("bulk", bulk::run),
     ("tail", tail::run),
+    ("groups", groups::run),
     ("open", open::run),
     ("memory", child::memory),
     ("scaling-partitions", scaling::partitions),

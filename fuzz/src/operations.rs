@@ -146,7 +146,7 @@ impl Run {
         let accepted = accepted_part(&self.state, step);
         let within = states_within(&self.state, &accepted);
         let (id, synced) = match self.outcome(step) {
-            Outcome::Done(id) => (id, step.makes_durable()),
+            Outcome::Done(id) => (id, step.makes_durable(&self.state)),
             Outcome::Refused => (None, false),
             Outcome::Failed => return self.after_failure(&accepted, within),
         };

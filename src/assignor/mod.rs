@@ -43,7 +43,8 @@ use crate::error::Result;
 ///
 /// Give every partition of every topic that exists and that somebody subscribes to, to exactly one member who does; a member
 /// may be given nothing (G-16). An assignment that breaks this is refused with
-/// [`Error::PartitionAssignor`](crate::Error::PartitionAssignor), and the one before stays. It should also give equal answers
+/// [`Error::PartitionAssignor`](crate::Error::PartitionAssignor), as is one that panics: the one before stays, and the members'
+/// `poll`s say so until the group changes again. It should also give equal answers
 /// to equal questions, and leave partitions where they are, because nobody reads them while they move.
 ///
 /// ```

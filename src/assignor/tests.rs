@@ -231,12 +231,9 @@ proptest! {
     }
 }
 
-/// Members with the partitions that each is given.
-type Shares<'a> = &'a [(&'a str, &'a [(&'a str, u32)])];
-
 /// What `check` says of giving this out in a group of `a`, who subscribes to `t` (2 partitions), and `b`, who also subscribes to
 /// `u` (1 partition) and `gone`. Nobody wants `v`.
-fn breach(shares: Shares<'_>) -> Option<String> {
+fn breach(shares: &[(&str, &[(&str, u32)])]) -> Option<String> {
     let members = [MemberSpec::new("a").topics(["t"]), MemberSpec::new("b").topics(["t", "u", "gone"])];
     let group = GroupSpec::new(members, [("t", 2), ("u", 1), ("v", 1)]);
     let share = |partitions: &[(&str, u32)]| partitions.iter().map(|&partition| partition.into()).collect();
@@ -256,7 +253,8 @@ fn an_assignment_by_the_rules_passes() {
 #[test]
 fn each_breach_is_named() {
     let mine: &[_] = &[("t", 0), ("t", 1)];
-    let wrong: [(Shares<'_>, &str); 7] = [
+    type Given<'a> = &'a [(&'a str, &'a [(&'a str, u32)])];
+    let wrong: [(Given<'_>, &str); 7] = [
         (&[("a", mine), ("b", &[("u", 0), ("t", 1)])], "t-1 is given to `a` and to `b`"),
         (&[("a", &[("t", 0), ("t", 0)])], "t-0 is given to `a` and to `a`"),
         (&[("a", &[("t", 2)])], "`a` is given t-2, which does not exist"),

@@ -1,11 +1,13 @@
 //! `brooklet consume`: writes the records of a topic to the standard output.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use std::str::FromStr;
 use std::time::Duration;
 
 use brooklet::{
-    Broker, Consumer, ConsumerRecord, ConsumerRecords, OffsetReset, OffsetSpec, PartitionDescription, TopicPartition,
+    Broker, Consumer, ConsumerBuilder, ConsumerRecord, Error, OffsetReset, OffsetSpec, PartitionDescription,
+    RecordIter, TopicPartition,
 };
 use clap::Args;
 
@@ -24,6 +26,15 @@ const EXAMPLES: &str = "\
   @MILLIS, @TIME              the first record at or after a time: milliseconds since 1970,
                               or 2026-01-31T12:00:00Z
 
+With --group it starts at the offsets that the group committed. --from, `beginning` or `end`, then
+only says where to start in partitions that nothing is committed for, or whose committed offset is
+not in the log any more. What was read is committed again and again, each time after it was
+written to the standard output: every record is printed at least once. Those that were written
+last, but not committed when the process was killed or the output was closed, are printed again.
+SIGINT and SIGTERM leave a second for writing and committing. A reader such as `head` may drop
+what was written and committed already: to read a few records, give --max. A group is moved with
+`brooklet groups reset-offsets`.
+
 --format knows %k key, %v value, %o offset, %p partition, %t topic, %T timestamp, %h headers,
 %K and %V the lengths of key and value (-1 if absent), %% a percent sign, and the escapes \\n \\t
 \\r \\0 \\\\ \\x1f. No newline is added.
@@ -38,12 +49,13 @@ Examples:
   brooklet -f app.brooklet consume orders
   brooklet -f app.brooklet consume orders --from -10 --print key,offset
   brooklet -f app.brooklet consume orders --from @2026-01-31T12:00:00Z --json | jq .value
+  brooklet -f app.brooklet consume orders --group billing --max 100
   brooklet -f app.brooklet consume orders --partition 0 --from 42 --max 1 --format '%k\\t%v\\n'";
 
 /// Print the records of a topic
 ///
-/// Without options, the values of all records that are there, one in a line; order holds within each partition. No offsets
-/// are committed: reading changes nothing.
+/// Without options, the values of all records that are there, one in a line; order holds within each partition. Reading
+/// changes nothing, unless it is for a --group: then it goes on where the group was, and commits how far it came.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct ConsumeArgs {
@@ -52,6 +64,9 @@ pub(super) struct ConsumeArgs {
     /// Where to start; see below
     #[arg(long, value_name = "WHERE", default_value = "beginning", allow_hyphen_values = true)]
     from: Start,
+    /// Read as a member of this consumer group, or with --partition on its behalf; see below
+    #[arg(short, long)]
+    group: Option<String>,
     /// Read this partition only; may be repeated
     #[arg(short, long, value_name = "N")]
     partition: Vec<u32>,
@@ -156,26 +171,62 @@ impl Printer {
 
 pub(super) fn run(file: &FileArgs, args: &ConsumeArgs) -> Result<(), Failure> {
     let printer = Printer::new(args)?;
-    let stopping = Stopping::AfterOutput { follows: args.follow };
-    Session::start(file.open_existing()?, stopping)?.run(|broker| {
-        let mut consumer = start(broker, args)?;
+    let reset = reset_rule(args)?;
+    let broker = file.open_existing()?;
+    let mut consumer = start(&broker, args, reset)?;
+    let stopping = Stopping::AfterOutput { follows: args.follow, waker: consumer.waker() };
+    Session::start(broker, stopping)?.run(|_| {
         let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
         let copied = copy(&mut consumer, &printer, args, &mut out);
         // What was read before it failed is written all the same.
         let flushed = out.flush().map_err(Failure::output);
+        // It leaves its group before the broker is closed.
+        drop(consumer);
         copied.and(flushed)
     })
 }
 
+/// What decides where no position is known. Without a group each is.
+fn reset_rule(args: &ConsumeArgs) -> Result<OffsetReset, Failure> {
+    match (&args.group, args.from) {
+        (None, _) => Ok(OffsetReset::None),
+        (Some(_), Start::Beginning) => Ok(OffsetReset::Earliest),
+        (Some(_), Start::End) => Ok(OffsetReset::Latest),
+        (Some(_), Start::Offset(_) | Start::Last(_) | Start::Time(_)) => Err(Failure::usage(
+            "--group starts where the group was, and --from can only be `beginning` or `end` with it, for partitions \
+             that nothing is committed for: leave one of the two out, or move the group with `brooklet groups \
+             reset-offsets` first",
+        )),
+    }
+}
+
 /// A consumer that stands where the arguments say.
-fn start(broker: &Broker, args: &ConsumeArgs) -> Result<Consumer, Failure> {
+fn start(broker: &Broker, args: &ConsumeArgs, reset: OffsetReset) -> Result<Consumer, Failure> {
+    let builder = broker.consumer().offset_reset(reset).max_poll_records(5_000);
+    match &args.group {
+        Some(group) => start_in_group(broker, args, builder.group(group)),
+        None => start_alone(broker, args, &builder),
+    }
+}
+
+fn start_in_group(broker: &Broker, args: &ConsumeArgs, builder: ConsumerBuilder) -> Result<Consumer, Failure> {
+    // Whoever reads the output may take their time: nobody else is here to take over.
+    let builder = builder.max_poll_interval(Duration::MAX);
+    if args.partition.is_empty() {
+        // A topic that does not exist would be waited for.
+        broker.describe_topic(&args.topic)?;
+        return Ok(builder.subscribe([&args.topic])?);
+    }
+    Ok(builder.assign(named_partitions(args))?)
+}
+
+fn start_alone(broker: &Broker, args: &ConsumeArgs, builder: &ConsumerBuilder) -> Result<Consumer, Failure> {
     let topic = broker.describe_topic(&args.topic)?;
     let chosen = |description: &&PartitionDescription| {
         args.partition.is_empty() || args.partition.contains(&description.partition)
     };
-    let named = args.partition.iter().map(|partition| TopicPartition::new(&args.topic, *partition));
     // An unknown partition is found here.
-    let mut consumer = broker.consumer().offset_reset(OffsetReset::None).max_poll_records(5_000).assign(named)?;
+    let mut consumer = builder.assign(named_partitions(args))?;
     let mut starts = Vec::new();
     for description in topic.partitions().iter().filter(chosen) {
         let partition = TopicPartition::new(&args.topic, description.partition);
@@ -187,6 +238,10 @@ fn start(broker: &Broker, args: &ConsumeArgs) -> Result<Consumer, Failure> {
         consumer.seek(&partition, OffsetSpec::Offset(offset))?;
     }
     Ok(consumer)
+}
+
+fn named_partitions(args: &ConsumeArgs) -> impl Iterator<Item = TopicPartition> {
+    args.partition.iter().map(|partition| TopicPartition::new(&args.topic, *partition))
 }
 
 fn start_offset(
@@ -212,39 +267,65 @@ fn start_offset(
     }
 }
 
-/// Writes records until there are no more, or enough.
+/// Writes records until there are no more, or enough, or a signal comes. For a group it commits what was written, and nothing
+/// else.
 fn copy(
     consumer: &mut Consumer,
     printer: &Printer,
     args: &ConsumeArgs,
     out: &mut BufWriter<StdoutLock<'_>>,
 ) -> Result<(), Failure> {
-    let mut left = args.max.unwrap_or(u64::MAX);
-    while left > 0 {
-        let records = next(consumer, args.follow, out)?;
-        // Nobody adds records while this process has the file: where there are none, the end is.
-        if records.is_empty() {
-            break;
-        }
-        for record in &records {
-            if left == 0 {
-                break;
-            }
+    let mut left = args.max.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
+    let mut timeout = Duration::ZERO;
+    loop {
+        let records = match consumer.poll(timeout) {
+            Err(Error::Wakeup) => return Ok(()),
+            polled => polled?,
+        };
+        let mut rest = records.iter();
+        for record in rest.by_ref().take(left) {
             printer.print(out, &record).map_err(Failure::output)?;
-            left -= 1;
         }
+        left = left.saturating_sub(records.len());
+        // Nobody adds records while this process has the file: where there are none, the end is.
+        let is_end = records.is_empty();
+        if is_end || args.group.is_some() {
+            out.flush().map_err(Failure::output)?;
+        }
+        if args.group.is_some() {
+            put_back(consumer, rest)?;
+            commit(consumer)?;
+        }
+        if left == 0 || (is_end && !args.follow) {
+            return Ok(());
+        }
+        timeout = if is_end { Duration::MAX } else { Duration::ZERO };
+    }
+}
+
+/// Moves the positions back to records that were read and not printed.
+fn put_back(consumer: &mut Consumer, rest: RecordIter<'_>) -> Result<(), Failure> {
+    let mut firsts = BTreeMap::new();
+    for record in rest {
+        firsts.entry(record.topic_partition()).or_insert(record.offset());
+    }
+    for (partition, offset) in firsts {
+        consumer.seek(partition, OffsetSpec::Offset(offset.get()))?;
     }
     Ok(())
 }
 
-/// The next records. Before it waits for some, everything read is written out.
-fn next(consumer: &mut Consumer, follow: bool, out: &mut impl Write) -> Result<ConsumerRecords, Failure> {
-    let records = consumer.poll(Duration::ZERO)?;
-    if !records.is_empty() || !follow {
-        return Ok(records);
+/// Commits the positions that are not what is committed, and waits until that is done.
+fn commit(consumer: &mut Consumer) -> Result<(), Failure> {
+    let partitions = consumer.assignment();
+    let mut moved = Vec::new();
+    for (partition, committed) in consumer.committed(&partitions)? {
+        let position = consumer.position(&partition)?;
+        if committed.is_none_or(|committed| committed.offset != position) {
+            moved.push((partition, position));
+        }
     }
-    out.flush().map_err(Failure::output)?;
-    Ok(consumer.poll(Duration::MAX)?)
+    Ok(consumer.commit_offsets(moved)?)
 }
 
 #[cfg(test)]

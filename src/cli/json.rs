@@ -1,8 +1,9 @@
-//! Records as lines of JSON.
+//! Lines of JSON: records, and what lists hold.
 
 use std::io::{self, Write};
 
 use brooklet::ConsumerRecord;
+use serde_json::Value;
 
 use super::escape::is_unsafe;
 
@@ -30,6 +31,19 @@ pub(super) fn write_record(out: &mut impl Write, record: &ConsumerRecord<'_>) ->
         out.write_all(b"}")?;
     }
     out.write_all(b"]}\n")
+}
+
+/// Writes a value as one line. No control character is in it, whatever the names in it hold.
+pub(super) fn write_value(out: &mut impl Write, value: &Value) -> io::Result<()> {
+    // Outside of strings, compact JSON has none; within, an escape stands for the character anywhere.
+    for c in value.to_string().chars() {
+        if is_unsafe(c) {
+            write!(out, "\\u{:04x}", u32::from(c))?;
+        } else {
+            write!(out, "{c}")?;
+        }
+    }
+    out.write_all(b"\n")
 }
 
 /// `null`, a string, or what is not UTF-8 as `{"base64": ..}`.
@@ -97,6 +111,17 @@ mod tests {
         assert!(!json.chars().any(is_unsafe));
         assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
         assert_eq!(written(None), "null");
+    }
+
+    #[test]
+    fn values_are_json_without_control_characters() {
+        let text: String = (0..0x3000_u32).filter_map(char::from_u32).chain("\u{1f980}".chars()).collect();
+        let value = serde_json::json!([{ text.as_str(): [text, 1, null] }]);
+        let mut out = Vec::new();
+        write_value(&mut out, &value).unwrap();
+        let line = String::from_utf8(out).unwrap();
+        assert!(!line.strip_suffix('\n').unwrap().chars().any(is_unsafe));
+        assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), value);
     }
 
     /// The examples of RFC 4648, section 10.

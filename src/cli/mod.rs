@@ -2,10 +2,10 @@
 //!
 //! | file | what it is about |
 //! |---|---|
-//! | `topics`, `produce`, `consume`, `check`, `demo` | a command each: its arguments and what it does |
+//! | `topics`, `groups`, `produce`, `consume`, `check`, `demo` | a command each: its arguments and what it does |
 //! | `session` | opening the file, closing it at the end and at signals |
 //! | `failure` | exit codes, and errors in one line |
-//! | `layout`, `json` | a record as text and as JSON |
+//! | `layout`, `json`, `table` | a record as text and as JSON; lists as aligned tables |
 //! | `escape`, `time`, `progress` | bytes fit for a terminal; moments as people write them; the line that shows progress |
 //!
 //! It uses the library as any application does. What is in a record never goes into an error.
@@ -15,11 +15,13 @@ mod consume;
 mod demo;
 mod escape;
 mod failure;
+mod groups;
 mod json;
 mod layout;
 mod produce;
 mod progress;
 mod session;
+mod table;
 mod time;
 mod topics;
 
@@ -55,6 +57,8 @@ struct Cli {
 enum Command {
     #[command(subcommand)]
     Topics(topics::TopicsCommand),
+    #[command(subcommand)]
+    Groups(groups::GroupsCommand),
     Produce(produce::ProduceArgs),
     Consume(consume::ConsumeArgs),
     Check(check::CheckArgs),
@@ -76,6 +80,7 @@ impl Cli {
     fn run(&self) -> Result<(), Failure> {
         match &self.command {
             Command::Topics(command) => topics::run(&self.file, command),
+            Command::Groups(command) => groups::run(&self.file, command),
             Command::Produce(args) => produce::run(&self.file, args),
             Command::Consume(args) => consume::run(&self.file, args),
             Command::Check(args) => check::run(&self.file, args),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use brooklet::Broker;
+use brooklet::{Broker, Waker};
 use clap::Args;
 use parking_lot::Mutex;
 
@@ -30,31 +30,29 @@ impl FileArgs {
     }
 }
 
-/// What SIGINT and SIGTERM do, once they have closed the broker.
+/// How long a command may take to write out what it has read: its reader may be gone to lunch.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What SIGINT and SIGTERM do.
 pub(super) enum Stopping {
-    /// They end the process: the command may hang in a read, and has nothing more to say.
+    /// They close the broker and end the process: the command may hang in a read, and has nothing more to say.
     AtOnce,
-    /// As `AtOnce`, and this is said first.
+    /// As `AtOnce`, and this is said in between.
     WithFarewell(Box<dyn Fn() + Send + Sync>),
-    /// They let the command write out what it has read. One that follows a log was meant to be stopped: that is a success.
+    /// They end its reading, and let the command write out and commit what it has read. One that follows a log was meant to be
+    /// stopped: that is a success.
     AfterOutput {
         /// Whether the command follows a log.
         follows: bool,
+        /// Ends its reading.
+        waker: Waker,
     },
 }
 
 impl Stopping {
-    /// How long a command may take to write out what it has read: its reader may be gone to lunch.
-    fn patience(&self) -> Duration {
-        match self {
-            Stopping::AtOnce | Stopping::WithFarewell(_) => Duration::ZERO,
-            Stopping::AfterOutput { .. } => Duration::from_secs(1),
-        }
-    }
-
     fn exit_code(&self, signal: i32) -> u8 {
         match self {
-            Stopping::AfterOutput { follows: true } => 0,
+            Stopping::AfterOutput { follows: true, .. } => 0,
             _ => signal_code(signal),
         }
     }
@@ -62,7 +60,11 @@ impl Stopping {
 
 impl fmt::Debug for Stopping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} s of patience", self.patience().as_secs())
+        f.write_str(match self {
+            Stopping::AtOnce => "AtOnce",
+            Stopping::WithFarewell(_) => "WithFarewell",
+            Stopping::AfterOutput { .. } => "AfterOutput",
+        })
     }
 }
 
@@ -120,16 +122,19 @@ impl Shared {
         }
     }
 
-    /// Runs in the thread of the signals. Closing the broker makes the command's next call fail, and wakes it if it waits
-    /// for records. If that does not end the process within its patience, this does.
+    /// Runs in the thread of the signals. Where the command is given the time to end by itself, the main thread closes the
+    /// broker and ends the process. Otherwise, and if that takes too long, this does.
     fn stop(&self, signal: i32) -> ! {
         let _ = self.signal.set(signal);
+        if let Stopping::AfterOutput { waker, .. } = &self.stopping {
+            waker.wake();
+            std::thread::park_timeout(PATIENCE);
+        }
         let farewell = || match &self.stopping {
             Stopping::WithFarewell(say) => say(),
             Stopping::AtOnce | Stopping::AfterOutput { .. } => {}
         };
         let closed = self.close(farewell);
-        std::thread::park_timeout(self.stopping.patience());
         match closed {
             Ok(()) => std::process::exit(self.stopping.exit_code(signal).into()),
             Err(error) => {

@@ -133,9 +133,8 @@ impl RecordBatch {
         let mut walk = Walk::new(self, Place::start(&self.header));
         let mut max_timestamp = i64::MIN;
         for _ in 0..self.header.count {
-            let record = walk.try_next()?;
-            record.raw.headers.validate()?;
-            max_timestamp = max_timestamp.max(record.timestamp);
+            walk.try_skip()?.validate()?;
+            max_timestamp = max_timestamp.max(walk.place.timestamp);
         }
         let Place { next_offset, timestamp, .. } = walk.place;
         if !walk.reader.is_empty() {
@@ -168,7 +167,8 @@ impl RecordBatch {
         let mut walk = Walk::new(self, Place::start(&self.header));
         loop {
             let before = walk.place;
-            if walk.next()?.offset >= offset {
+            walk.pass()?;
+            if walk.place.next_offset > offset {
                 return Some(before);
             }
         }
@@ -262,22 +262,45 @@ impl<'a> Walk<'a> {
         self.place
     }
 
+    /// Goes past the next record without looking into it; `None` behind the last one.
     #[inline]
+    pub(crate) fn pass(&mut self) -> Option<()> {
+        if self.place.remaining == 0 {
+            return None;
+        }
+        self.try_skip().ok().map(drop)
+    }
+
+    /// Gives the skipped record's headers.
+    #[inline(always)]
+    fn try_skip(&mut self) -> Result<HeaderIter<'a>, DecodeError> {
+        let skipped = record::skip(&mut self.reader)?;
+        self.step(skipped.gap, skipped.timestamp_delta)?;
+        Ok(skipped.headers)
+    }
+
+    #[inline(always)]
     fn try_next(&mut self) -> Result<WalkedRecord<'a>, DecodeError> {
         let raw = record::decode(&mut self.reader)?;
-        let offset = self.place.next_offset.get().saturating_add(raw.gap);
+        let offset = self.step(raw.gap, raw.timestamp_delta)?;
+        Ok(WalkedRecord { offset, timestamp: self.place.timestamp, raw })
+    }
+
+    /// Moves the place behind the record that the reader has just passed. Gives that record's offset.
+    #[inline(always)]
+    fn step(&mut self, gap: u64, timestamp_delta: i64) -> Result<Offset, DecodeError> {
+        let offset = self.place.next_offset.get().saturating_add(gap);
         if offset > Offset::MAX.get() {
             return Err(DecodeError("an offset exceeds 2^63 - 1"));
         }
         let offset = Offset::new(offset);
-        let timestamp = self.place.timestamp.wrapping_add(raw.timestamp_delta);
         self.place = Place {
             index: self.total.saturating_sub(self.reader.remaining().len()),
             remaining: self.place.remaining.saturating_sub(1),
             next_offset: offset.next(),
-            timestamp,
+            timestamp: self.place.timestamp.wrapping_add(timestamp_delta),
         };
-        Ok(WalkedRecord { offset, timestamp, raw })
+        Ok(offset)
     }
 }
 
@@ -298,6 +321,10 @@ impl<'a> Iterator for Walk<'a> {
     }
 }
 
+/// A batch is closed at this size, but for a record that is larger. Its buffer is worth keeping for the next one: memory that
+/// the operating system has to give first costs more than encoding into it.
+pub(crate) const LARGE_BUFFER: usize = 256 << 10;
+
 /// Collects the records of one partition into a batch, each encoded as it comes.
 #[derive(Debug)]
 pub(crate) struct BatchBuilder {
@@ -306,8 +333,8 @@ pub(crate) struct BatchBuilder {
 }
 
 impl BatchBuilder {
-    /// An empty batch whose first record will take `base_offset`.
-    pub(crate) fn new(log: LogId, base_offset: Offset, timestamp_type: TimestampType, capacity: usize) -> Self {
+    /// An empty batch whose first record will take `base_offset`, in an empty buffer.
+    pub(crate) fn new(log: LogId, base_offset: Offset, timestamp_type: TimestampType, buffer: Vec<u8>) -> Self {
         let header = BatchHeader {
             log,
             base_offset,
@@ -319,7 +346,27 @@ impl BatchBuilder {
             length: 0,
             timestamp_type,
         };
-        Self { header, bytes: Vec::with_capacity(capacity) }
+        Self { header, bytes: buffer }
+    }
+
+    /// Whether a record of at most `bytes` goes into this batch. The first one always does.
+    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
+        self.header.count == 0 || self.bytes.len() + bytes <= LARGE_BUFFER
+    }
+
+    /// Makes room for a record of at most `bytes`.
+    pub(crate) fn reserve(&mut self, bytes: usize, buffers: &mut LargeBuffers) {
+        let needed = self.bytes.len() + bytes;
+        if needed > self.bytes.capacity() {
+            let mut larger = buffers.take(needed, 2 * self.bytes.capacity());
+            larger.extend_from_slice(&self.bytes);
+            self.bytes = larger;
+        }
+    }
+
+    /// Bytes of the records so far.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
     }
 
     /// Appends a record. It takes the offset behind the last one.
@@ -353,6 +400,40 @@ impl BatchBuilder {
     }
 }
 
+/// Large buffers that no batch uses any more, to be used again.
+#[derive(Debug)]
+pub(crate) struct LargeBuffers {
+    buffers: Vec<Vec<u8>>,
+    /// The most that are kept.
+    limit: usize,
+}
+
+impl LargeBuffers {
+    /// Keeps at most so many bytes.
+    pub(crate) fn new(max_bytes: usize) -> Self {
+        Self { buffers: Vec::new(), limit: max_bytes / LARGE_BUFFER }
+    }
+
+    /// An empty buffer with room for `least` bytes, and better for as many as `wanted`: a large one, if that would be used for
+    /// the most part.
+    pub(crate) fn take(&mut self, least: usize, wanted: usize) -> Vec<u8> {
+        let bytes = wanted.min(LARGE_BUFFER).max(least);
+        if bytes <= LARGE_BUFFER / 2 || bytes > LARGE_BUFFER {
+            return Vec::with_capacity(bytes);
+        }
+        self.buffers.pop().unwrap_or_else(|| Vec::with_capacity(LARGE_BUFFER))
+    }
+
+    /// Keeps the buffer of a batch that nobody else has, if it is a large one.
+    pub(crate) fn give_back(&mut self, batch: RecordBatch) {
+        let mut bytes = batch.bytes;
+        if bytes.capacity() == LARGE_BUFFER && self.buffers.len() < self.limit {
+            bytes.clear();
+            self.buffers.push(bytes);
+        }
+    }
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -362,7 +443,7 @@ pub(super) mod tests {
 
     /// A batch with a value per timestamp, from offset 10 on.
     pub(crate) fn batch_of(timestamps: &[i64]) -> RecordBatch {
-        let mut builder = BatchBuilder::new(LOG, Offset::new(10), TimestampType::CreateTime, 0);
+        let mut builder = BatchBuilder::new(LOG, Offset::new(10), TimestampType::CreateTime, Vec::new());
         for timestamp in timestamps {
             let value = timestamp.to_le_bytes();
             let headers = [RawHeader { key: "h", value: None }];
@@ -380,7 +461,7 @@ pub(super) mod tests {
 
     #[test]
     fn an_empty_batch_is_none() {
-        assert!(BatchBuilder::new(LOG, Offset::ZERO, TimestampType::CreateTime, 0).finish().is_none());
+        assert!(BatchBuilder::new(LOG, Offset::ZERO, TimestampType::CreateTime, Vec::new()).finish().is_none());
     }
 
     #[test]
@@ -389,6 +470,28 @@ pub(super) mod tests {
         assert_eq!(batch.walk(batch.find(Offset::new(11)).unwrap()).next().unwrap().timestamp, 6);
         assert_eq!(batch.walk(batch.find(Offset::new(3)).unwrap()).next().unwrap().timestamp, 5);
         assert!(batch.find(Offset::new(13)).is_none());
+    }
+
+    #[test]
+    fn a_large_batch_takes_a_buffer_that_was_given_back() {
+        let mut buffers = LargeBuffers::new(LARGE_BUFFER);
+        let value = vec![1; LARGE_BUFFER / 4];
+        let parts = RecordParts { key: None, value: Some(&value), headers: std::iter::empty::<RawHeader<'_>>() };
+        let mut places = Vec::new();
+        for _ in 0..2 {
+            let mut builder = BatchBuilder::new(LOG, Offset::ZERO, TimestampType::CreateTime, Vec::new());
+            while builder.has_room_for(value.len() + 24) {
+                builder.reserve(value.len() + 24, &mut buffers);
+                builder.push(0, &parts);
+            }
+            let batch = builder.finish().unwrap();
+            assert_eq!(batch.header.count, 3);
+            places.push(batch.bytes.as_ptr());
+            buffers.give_back(batch);
+            buffers.give_back(batch_of(&[1]));
+            assert_eq!(buffers.buffers.len(), 1);
+        }
+        assert_eq!(places.first(), places.last());
     }
 
     proptest! {

@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_record_larger_than_a_chunk_has_one_of_its_own() {
-        let mut builder = BatchBuilder::new(LOG, Offset::ZERO, TimestampType::CreateTime, 0);
+        let mut builder = BatchBuilder::new(LOG, Offset::ZERO, TimestampType::CreateTime, Vec::new());
         for len in [10, MAX_CHUNK * 3, 10] {
             let value = vec![1; len];
             builder
@@ -286,7 +286,7 @@ mod tests {
 
     #[test]
     fn chunks_never_mix_timestamp_types() {
-        let mut other = BatchBuilder::new(LOG, Offset::new(13), TimestampType::LogAppendTime, 0);
+        let mut other = BatchBuilder::new(LOG, Offset::new(13), TimestampType::LogAppendTime, Vec::new());
         other.push(9, &RecordParts { key: None, value: None, headers: std::iter::empty::<RawHeader<'_>>() });
         assert_eq!(pack(&[batch_of(&[1, 2, 3]), other.finish().unwrap()]).len(), 2);
     }

@@ -12,7 +12,7 @@ mod mark;
 mod record;
 mod varint;
 
-pub(crate) use batch::{BatchBuilder, BatchHeader, Place, RecordBatch, Walk, WalkedRecord};
+pub(crate) use batch::{BatchBuilder, BatchHeader, LargeBuffers, Place, RecordBatch, Walk, WalkedRecord};
 pub(crate) use chunk::{CHUNK_VERSION, Chunk, ChunkError, ChunkWriter, MERGE_CHUNK, decode_chunk};
 pub(crate) use entry::{Entry, append_entry_len, decode_entries, encode_append};
 pub(crate) use group::{
@@ -84,11 +84,15 @@ impl<'a> Reader<'a> {
 
     #[inline]
     pub(crate) fn varint(&mut self) -> Result<u64, DecodeError> {
-        // Nearly every length and delta is below 128.
-        match self.bytes.split_first() {
-            Some((&byte, rest)) if byte < 0x80 => {
+        // Nearly every length and delta is below 128, and nearly every other one below 16384.
+        match *self.bytes {
+            [byte, ref rest @ ..] if byte < 0x80 => {
                 self.bytes = rest;
                 Ok(u64::from(byte))
+            }
+            [low, high, ref rest @ ..] if high < 0x80 => {
+                self.bytes = rest;
+                Ok(u64::from(low & 0x7f) | u64::from(high) << 7)
             }
             _ => {
                 let (value, rest) = varint::decode(self.bytes)?;

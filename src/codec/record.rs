@@ -133,14 +133,9 @@ fn headers_len<'a>(headers: impl Iterator<Item = RawHeader<'a>>) -> usize {
 }
 
 /// Decodes the record at the front of `reader`. Headers are found but not looked into: see [`HeaderIter::validate`].
-#[inline]
+#[inline(always)]
 pub(super) fn decode<'a>(reader: &mut Reader<'a>) -> Result<RawRecord<'a>, DecodeError> {
-    let flags = reader.u8()?;
-    if flags & !KNOWN != 0 {
-        return Err(DecodeError("a record has flags that this release does not know"));
-    }
-    let gap = if flags & GAP != 0 { reader.varint()? } else { 0 };
-    let timestamp_delta = if flags & TIMESTAMP != 0 { reader.zigzag()? } else { 0 };
+    let (flags, gap, timestamp_delta) = decode_front(reader)?;
     let before_body = reader.remaining();
     let key = if flags & KEY != 0 { Some(reader.sized()?) } else { None };
     let value = if flags & VALUE != 0 { Some(reader.sized()?) } else { None };
@@ -148,6 +143,40 @@ pub(super) fn decode<'a>(reader: &mut Reader<'a>) -> Result<RawRecord<'a>, Decod
     let body_len = before_body.len().saturating_sub(reader.remaining().len());
     let body = before_body.get(..body_len).unwrap_or_default();
     Ok(RawRecord { gap, timestamp_delta, key, value, headers, body_flags: flags & !(GAP | TIMESTAMP), body })
+}
+
+/// What [`skip`] tells of a record.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Skipped<'a> {
+    pub(super) gap: u64,
+    pub(super) timestamp_delta: i64,
+    pub(super) headers: HeaderIter<'a>,
+}
+
+/// Goes past the record at the front of `reader`: what [`decode`] accepts and nothing else.
+#[inline(always)]
+pub(super) fn skip<'a>(reader: &mut Reader<'a>) -> Result<Skipped<'a>, DecodeError> {
+    let (flags, gap, timestamp_delta) = decode_front(reader)?;
+    if flags & KEY != 0 {
+        reader.sized()?;
+    }
+    if flags & VALUE != 0 {
+        reader.sized()?;
+    }
+    let headers = if flags & HEADERS != 0 { reader.sized()? } else { &[] };
+    Ok(Skipped { gap, timestamp_delta, headers: HeaderIter { reader: Reader::new(headers) } })
+}
+
+/// Decodes the flags and the deltas.
+#[inline(always)]
+fn decode_front(reader: &mut Reader<'_>) -> Result<(u8, u64, i64), DecodeError> {
+    let flags = reader.u8()?;
+    if flags & !KNOWN != 0 {
+        return Err(DecodeError("a record has flags that this release does not know"));
+    }
+    let gap = if flags & GAP != 0 { reader.varint()? } else { 0 };
+    let timestamp_delta = if flags & TIMESTAMP != 0 { reader.zigzag()? } else { 0 };
+    Ok((flags, gap, timestamp_delta))
 }
 
 /// Walks the headers of a record, in order.
@@ -158,7 +187,6 @@ pub(crate) struct HeaderIter<'a> {
 
 impl<'a> HeaderIter<'a> {
     /// Checks every header, so that walking them later can't meet damage.
-    #[inline]
     pub(super) fn validate(mut self) -> Result<(), DecodeError> {
         while !self.reader.is_empty() {
             self.decode_next()?;
@@ -234,7 +262,12 @@ mod tests {
 
         #[test]
         fn any_bytes_give_a_record_or_an_error(bytes: Vec<u8>) {
-            if let Ok(record) = decode(&mut Reader::new(&bytes)) {
+            let (mut decoding, mut skipping) = (Reader::new(&bytes), Reader::new(&bytes));
+            let (decoded, skipped) = (decode(&mut decoding), skip(&mut skipping));
+            let deltas = decoded.map(|record| (record.gap, record.timestamp_delta));
+            prop_assert_eq!(skipped.map(|record| (record.gap, record.timestamp_delta)), deltas);
+            prop_assert_eq!(skipping.remaining(), decoding.remaining());
+            if let Ok(record) = decoded {
                 let _ = record.headers.validate();
                 prop_assert!(record.headers.count() <= bytes.len());
             }

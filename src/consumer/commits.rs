@@ -9,6 +9,8 @@ use crate::types::TopicPartition;
 /// Committing. A commit is an entry of the journal like a record, behind the records that it covers: it is as durable as the
 /// broker's [`Durability`](crate::Durability) says, and commits of many threads share syncs.
 ///
+/// # Errors
+///
 /// All of these fail with
 /// - [`InvalidGroupId`](crate::Error::InvalidGroupId) without a group id;
 /// - [`CommitFailed`](crate::Error::CommitFailed) when this consumer lost its membership, or one of the partitions to another
@@ -27,6 +29,10 @@ impl Consumer {
     ///
     /// Commit *after* the records were processed, and each is processed at least once; commit before, and each is processed at
     /// most once.
+    ///
+    /// # Errors
+    ///
+    /// As every commit: see above. Then nothing was committed.
     pub fn commit(&mut self) -> Result<()> {
         let positions = self.positions_to_commit();
         self.commit_and_wait(&positions)
@@ -45,6 +51,10 @@ impl Consumer {
     /// assert_eq!(consumer.committed([&orders])?[0].1.as_ref().unwrap().offset, 5);
     /// # Ok::<(), brooklet::Error>(())
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// As every commit: see above. Then nothing was committed.
     pub fn commit_offsets<P: Into<TopicPartition>, O: Into<OffsetAndMetadata>>(
         &mut self,
         offsets: impl IntoIterator<Item = (P, O)>,
@@ -56,6 +66,10 @@ impl Consumer {
     /// Commits the positions like [`commit`](Consumer::commit), without waiting. `callback` is called once with what became of
     /// it, in the order of the commits (C-35), in the thread that writes them, as a
     /// [send's](crate::Producer::send_with): it must not wait for the broker.
+    ///
+    /// # Errors
+    ///
+    /// As every commit: see above. Then nothing was committed.
     pub fn commit_async(&mut self, callback: impl FnOnce(Result<()>) + Send + 'static) -> Result<()> {
         let positions = self.positions_to_commit();
         self.push_commit(&positions, Some(Box::new(callback)))
@@ -63,6 +77,10 @@ impl Consumer {
 
     /// Commits these offsets like [`commit_offsets`](Consumer::commit_offsets), without waiting; with a callback as
     /// [`commit_async`](Consumer::commit_async).
+    ///
+    /// # Errors
+    ///
+    /// As every commit: see above. Then nothing was committed.
     pub fn commit_offsets_async<P: Into<TopicPartition>, O: Into<OffsetAndMetadata>>(
         &mut self,
         offsets: impl IntoIterator<Item = (P, O)>,
@@ -73,6 +91,10 @@ impl Consumer {
     }
 
     /// What the group committed of these partitions; `None` where it did not, and for partitions that do not exist (C-34).
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidGroupId`](crate::Error::InvalidGroupId) without a group id; [`Closed`](crate::Error::Closed).
     pub fn committed<'a>(
         &self,
         partitions: impl IntoIterator<Item = &'a TopicPartition>,

@@ -392,8 +392,14 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// [`Io`](Error::Io) when no thread can be started.
+    /// [`Io`](Error::Io) when no thread can be started; [`IllegalState`](Error::IllegalState) with automatic commits: they would
+    /// count records as processed that still wait in the channel.
     pub fn into_receiver(self, capacity: usize) -> Result<RecordReceiver> {
+        if self.options.auto_commit_interval.is_some() {
+            return Err(Error::illegal_state(
+                "automatic commits would cover records that still wait in the channel: poll, or do without them",
+            ));
+        }
         RecordReceiver::start(self, capacity)
     }
 

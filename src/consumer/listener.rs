@@ -46,12 +46,20 @@ pub type ListenerResult = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 pub trait RebalanceListener: Send {
     /// The consumer reads these partitions from now on, beside those that it had. Called with none when a rebalance changed
     /// nothing for it.
+    ///
+    /// # Errors
+    ///
+    /// Any: `poll` returns it when the rebalance is done.
     fn on_partitions_assigned(&mut self, consumer: &mut Consumer, partitions: &[TopicPartition]) -> ListenerResult {
         let _ = (consumer, partitions);
         Ok(())
     }
 
     /// The consumer is about to lose these partitions: the last moment to commit.
+    ///
+    /// # Errors
+    ///
+    /// Any: `poll` returns it when the rebalance is done.
     fn on_partitions_revoked(&mut self, consumer: &mut Consumer, partitions: &[TopicPartition]) -> ListenerResult {
         let _ = (consumer, partitions);
         Ok(())
@@ -59,6 +67,10 @@ pub trait RebalanceListener: Send {
 
     /// The consumer has lost these partitions, as it did not poll in time or was removed; they may be another's already, and
     /// commits fail (C-46). Does what `on_partitions_revoked` does, unless it is implemented.
+    ///
+    /// # Errors
+    ///
+    /// Any: `poll` returns it when the rebalance is done.
     fn on_partitions_lost(&mut self, consumer: &mut Consumer, partitions: &[TopicPartition]) -> ListenerResult {
         self.on_partitions_revoked(consumer, partitions)
     }

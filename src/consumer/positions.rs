@@ -178,7 +178,7 @@ fn take(batch: &RecordBatch, place: Place, records: usize, bytes: usize, fresh: 
     }
     let mut walk = batch.walk(place);
     let mut taken = (0, place);
-    while (taken.0 as usize) < records && walk.next().is_some() {
+    while (taken.0 as usize) < records && walk.pass().is_some() {
         let length = walk.place().index().saturating_sub(place.index());
         if length > bytes && !(fresh && taken.0 == 0) {
             break;

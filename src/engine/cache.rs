@@ -72,7 +72,7 @@ mod tests {
     const LOG: LogId = LogId { topic: TopicNumber(1), partition: 0 };
 
     fn chunk(base: u64, records: u64) -> Arc<RecordBatch> {
-        let mut builder = BatchBuilder::new(LOG, Offset::new(base), TimestampType::CreateTime, 0);
+        let mut builder = BatchBuilder::new(LOG, Offset::new(base), TimestampType::CreateTime, Vec::new());
         for _ in 0..records {
             builder.push(0, &RecordParts { key: None, value: None, headers: std::iter::empty::<RawHeader<'_>>() });
         }

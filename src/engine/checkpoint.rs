@@ -1,8 +1,9 @@
 //! The checkpoint: what only the journal has moves into the store, in one store update that also stores how far it came.
 //!
 //! 1. Take what is unapplied, batches and changes of consumer groups, and the mark behind it: a whole number of frames.
-//! 2. Write the batches as chunks, the changes as rows, with the mark, in one store update. **Its commit is the commit point.**
-//! 3. Only then: forget the tail's batches, and let the journal use the frames' space again.
+//! 2. If the journal's file has grown since it was synced, sync it: the mark must lie within the file, also after a crash.
+//! 3. Write the batches as chunks, the changes as rows, with the mark, in one store update. **Its commit is the commit point.**
+//! 4. Only then: forget the tail's batches, and let the journal use the frames' space again.
 //!
 //! A crash before the commit point replays the frames; a crash after it finds the mark behind them.
 //!
@@ -93,14 +94,19 @@ impl Engine {
         let _guard = self.health.guard("a checkpoint");
         let by_partition = sorted_by_partition(&taken.batches);
         let session = taken.end.map(Session::Open);
-        let applied = self.update_store(Purpose::Grow, |update| {
-            apply(update, &by_partition)?;
-            update.apply_group_changes(&taken.groups)?;
-            set_session(update, session)
+        let applied = self.sync_journal_length().and_then(|()| {
+            self.update_store(Purpose::Grow, |update| {
+                apply(update, &by_partition)?;
+                update.apply_group_changes(&taken.groups)?;
+                set_session(update, session)
+            })
         });
         drop(by_partition);
         match applied {
-            Ok(()) => self.forget(taken),
+            Ok(()) => {
+                self.forget(&taken);
+                self.reuse_buffers(taken);
+            }
             Err(_) => self.unapplied.lock().put_back(taken),
         }
         self.storage_full.store(matches!(applied, Err(Error::StorageFull { .. })), Ordering::SeqCst);
@@ -109,34 +115,43 @@ impl Engine {
 
     /// Commits a group of the leader's by a checkpoint that takes it too, and makes it visible. Everything acknowledged before
     /// goes into the store in the same update, and `end` is the journal's end, so the one order is kept. `false`: nothing
-    /// was done, as somebody else is changing the store, or the disk is full.
+    /// was done and `batches` is as it was, as somebody else is changing the store, or the disk is full.
     ///
     /// The leader must not wait for `changing_store`: who holds it may be waiting for the lead.
-    pub(crate) fn checkpoint_with(&self, batches: &[LoggedBatch], group: &Group, end: Option<Mark>) -> Result<bool> {
+    pub(crate) fn checkpoint_with(
+        &self,
+        batches: &mut Vec<LoggedBatch>,
+        group: &Group,
+        end: Option<Mark>,
+    ) -> Result<bool> {
         let Some(_turn) = self.changing_store.try_lock() else { return Ok(false) };
         self.health.check()?;
         let mut taken = self.unapplied.lock().take();
         let earlier = taken.batches.len();
-        taken.batches.extend_from_slice(batches);
+        taken.batches.append(batches);
         let changes: GroupChanges = group.entries.iter().cloned().collect();
         let by_partition = sorted_by_partition(&taken.batches);
         let session = end.map(Session::Open);
-        let applied = self.update_store(Purpose::Grow, |update| {
-            apply(update, &by_partition)?;
-            update.apply_group_changes(&taken.groups)?;
-            update.apply_group_changes(&changes)?;
-            set_session(update, session)
+        let applied = self.sync_journal_length().and_then(|()| {
+            self.update_store(Purpose::Grow, |update| {
+                apply(update, &by_partition)?;
+                update.apply_group_changes(&taken.groups)?;
+                update.apply_group_changes(&changes)?;
+                set_session(update, session)
+            })
         });
         drop(by_partition);
         if let Err(error) = applied {
-            taken.batches.truncate(earlier);
+            batches.extend(taken.batches.drain(earlier..));
             self.unapplied.lock().put_back(taken);
             return if matches!(error, Error::StorageFull { .. }) { Ok(false) } else { Err(error) };
         }
         taken.end = end;
         taken.bytes += group.bytes;
-        self.forget(taken);
-        batches.iter().for_each(|(log, batch)| log.publish_stored(batch));
+        // The tail is emptied before the end moves on: else a reader at its end would look for the group's records in it.
+        self.forget(&taken);
+        taken.batches.iter().skip(earlier).for_each(|(log, batch)| log.publish_stored(batch));
+        self.reuse_buffers(taken);
         Ok(true)
     }
 
@@ -155,7 +170,7 @@ impl Engine {
     }
 
     /// The store has this: the tail and the journal need not keep them.
-    fn forget(&self, applied: Unapplied) {
+    fn forget(&self, applied: &Unapplied) {
         for (log, batch) in &applied.batches {
             log.drop_tail_below(batch.header.last_offset.next());
         }
@@ -164,6 +179,11 @@ impl Engine {
             *self.recycled.lock() = Some(end);
         }
         self.buffered.fetch_sub(applied.bytes, Ordering::SeqCst);
+    }
+
+    /// Batches that no reader has any more leave their buffers to later ones.
+    fn reuse_buffers(&self, forgotten: Unapplied) {
+        self.sequencer.lock().reuse(forgotten.batches.into_iter());
     }
 
     /// The last checkpoint: behind it the store needs no journal. Nothing is sent any more.

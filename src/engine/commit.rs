@@ -49,6 +49,8 @@ impl Writer {
 pub(crate) struct Durable {
     written: AtomicU64,
     synced: AtomicU64,
+    /// When everything below is synced, so is the length of the file.
+    grown_before: AtomicU64,
     /// Held by whoever syncs outside a group commit, so that others wait for that one sync. Innermost but for I/O; no reader
     /// takes it.
     turn: Mutex<()>,
@@ -57,7 +59,8 @@ pub(crate) struct Durable {
 
 impl Durable {
     pub(crate) fn new(sequence: u64, file: Option<Arc<dyn DiskFile>>) -> Self {
-        Self { written: AtomicU64::new(sequence), synced: AtomicU64::new(sequence), turn: Mutex::new(()), file }
+        let at = || AtomicU64::new(sequence);
+        Self { written: at(), synced: at(), grown_before: at(), turn: Mutex::new(()), file }
     }
 
     /// Everything below this sequence number is on the disk.
@@ -110,13 +113,20 @@ impl Engine {
         self.commit_open_group(LargeGroups::ToJournal)
     }
 
+    /// Waits for the group that is under way, if there is one, at most until `deadline`. What becomes of it is not the
+    /// caller's business.
+    pub(crate) fn wait_for_group_under_way(&self, deadline: Instant) {
+        let before = self.sequencer.lock().group().number.before();
+        let _ = before.map(|group| self.commit_through(group, Some(deadline), LargeGroups::ToStore));
+    }
+
     /// Commits everything sent so far.
     pub(crate) fn commit_open_group(&self, large: LargeGroups) -> Result<()> {
         let group = {
             let sequencer = self.sequencer.lock();
             let open = sequencer.group();
             // An empty group is never committed, but the one before it may be under way.
-            if open.is_empty() { open.number.0.checked_sub(1).map(GroupNumber) } else { Some(open.number) }
+            if open.is_empty() { open.number.before() } else { Some(open.number) }
         };
         match group {
             None => Ok(()),
@@ -158,9 +168,8 @@ impl Engine {
     fn commit(&self, writer: &mut Writer, group: &Group, large: LargeGroups) -> Result<(), AppendError> {
         if large == LargeGroups::ToStore && group.bytes >= self.options.large_group() {
             let end = writer.journal.as_ref().map(Journal::end);
-            let committed = self.checkpoint_with(&writer.batches, group, end);
+            let committed = self.checkpoint_with(&mut writer.batches, group, end);
             if committed.map_err(AppendError::Unknown)? {
-                writer.batches.clear();
                 return Ok(());
             }
         }
@@ -185,6 +194,7 @@ impl Engine {
         }
         journal.append(&mut writer.frame, self.durable.synced())?;
         let end = journal.end().sequence;
+        self.durable.grown_before.store(journal.grown_before(), Ordering::Release);
         self.durable.written.store(end, Ordering::Release);
         if self.options.durability == Durability::Sync {
             journal.sync().map_err(AppendError::Unknown)?;
@@ -217,6 +227,12 @@ impl Engine {
         tell(group.take_listeners(), &Err(error.clone()));
         tell(open.take_listeners(), &Err(later.clone()));
         self.progress.finish(open.number, vec![(group.number, error), (open.number, later)]);
+    }
+
+    /// Makes the length of the journal's file durable, before the store says that a mark lies in it.
+    pub(crate) fn sync_journal_length(&self) -> Result<()> {
+        let durable = &self.durable;
+        if durable.synced() < durable.grown_before.load(Ordering::Acquire) { self.sync_journal() } else { Ok(()) }
     }
 
     /// Makes everything acknowledged so far durable.

@@ -101,7 +101,7 @@ pub(crate) struct Options {
 }
 
 /// A group of this many bytes is large.
-const LARGE_GROUP: usize = 1 << 20;
+const LARGE_GROUP: usize = 2 << 20;
 
 impl Options {
     /// Bytes from which on a group does not linger, and goes straight into the store: it is written once instead of twice.

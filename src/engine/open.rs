@@ -34,7 +34,7 @@ use super::sequencer::Sequencer;
 use super::topic::Topic;
 use super::topics::random_u128;
 use super::{Engine, Options};
-use crate::codec::{Entry, GroupChange, GroupChanges, GroupEntry, Mark, RecordBatch, decode_entries};
+use crate::codec::{Entry, GroupChange, GroupChanges, GroupEntry, LargeBuffers, Mark, RecordBatch, decode_entries};
 use crate::disk::{Disk, OpenMode};
 use crate::error::{Error, Result};
 use crate::journal::{self, Journal};
@@ -55,6 +55,10 @@ pub(crate) enum OpenHow {
 
 /// Room in the journal for more than `buffer_memory` lets in: the last frame's padding.
 const JOURNAL_SLACK: usize = 64 << 10;
+
+/// And a byte for each so many: the headers of further batches of a partition in one frame, of which any two that follow each
+/// other are larger than a large buffer (256 KiB) together.
+const BYTES_PER_HEADER_BYTE: usize = 1 << 10;
 
 impl Engine {
     /// Opens the store at `path`, as the module says.
@@ -99,12 +103,13 @@ impl Engine {
         let topics = topics.collect::<Result<Vec<_>>>()?;
         #[expect(clippy::cast_possible_truncation, reason = "64 of the 128 random bits are enough")]
         let random = random_u128()? as u64;
+        let buffers = LargeBuffers::new(options.buffer_memory / 2);
         let sequence = journal.as_ref().map_or(0, |journal| journal.end().sequence);
         Ok(Self {
             path,
             journal_path,
             health: Health::default(),
-            sequencer: Mutex::new(Sequencer::new(topics, catalogue.next_topic, random)),
+            sequencer: Mutex::new(Sequencer::new(topics, catalogue.next_topic, buffers, random)),
             durable: Durable::new(sequence, journal.as_ref().map(Journal::file)),
             writer: Mutex::new(Writer::new(journal)),
             progress: Progress::default(),
@@ -164,7 +169,8 @@ impl Options {
     }
 
     fn journal_capacity(&self) -> u64 {
-        (self.buffer_memory.saturating_add(JOURNAL_SLACK) as u64).next_multiple_of(4096)
+        let headers = self.buffer_memory / BYTES_PER_HEADER_BYTE;
+        (self.buffer_memory.saturating_add(JOURNAL_SLACK + headers) as u64).next_multiple_of(4096)
     }
 }
 

@@ -162,6 +162,11 @@ impl Engine {
         if in_callback() || Instant::now() >= deadline {
             return Err(Error::BufferExhausted { buffer_memory: self.options.buffer_memory });
         }
+        // That may be enough, and then the open group can go on growing until it is its turn.
+        self.wait_for_group_under_way(deadline);
+        if self.has_room(bytes) {
+            return Ok(());
+        }
         self.commit_open_group(LargeGroups::ToStore)?;
         if self.has_room(bytes) { Ok(()) } else { self.checkpoint_until(deadline) }
     }

@@ -11,7 +11,8 @@ use std::time::Instant;
 use super::log::PartitionLog;
 use super::topic::Topic;
 use crate::codec::{
-    BatchBuilder, GroupEntry, RawHeader, RecordBatch, RecordParts, append_entry_len, encoded_len, group_entry_len,
+    BatchBuilder, GroupEntry, LargeBuffers, RawHeader, RecordBatch, RecordParts, append_entry_len, encoded_len,
+    group_entry_len,
 };
 use crate::error::{Error, Result};
 use crate::partitioner::{StickyPartition, partition_for_key};
@@ -50,6 +51,11 @@ impl GroupNumber {
     pub(crate) fn next(self) -> Self {
         Self(self.0 + 1)
     }
+
+    /// The group before; `None` when it is the first.
+    pub(crate) fn before(self) -> Option<Self> {
+        self.0.checked_sub(1).map(Self)
+    }
 }
 
 /// The topics as producers see them, and the open group.
@@ -62,6 +68,8 @@ pub(crate) struct Sequencer {
     last: usize,
     next_topic: TopicNumber,
     group: Group,
+    /// Buffers of batches that went into the store.
+    buffers: LargeBuffers,
     /// The state of a small generator for sticky partitions.
     random: u64,
     /// No more sends: the broker is closing.
@@ -83,6 +91,8 @@ struct PartitionSlot {
     next_offset: Offset,
     /// Its batch in the open group: valid while the group has this number.
     open: Option<(GroupNumber, usize)>,
+    /// Bytes of records in its last batch. The next one is given as much room at once.
+    last_len: usize,
 }
 
 /// A batch that takes records, and the partition that it belongs to.
@@ -149,13 +159,14 @@ pub(crate) struct Sequenced {
 }
 
 impl Sequencer {
-    pub(crate) fn new(topics: Vec<Arc<Topic>>, next_topic: TopicNumber, random: u64) -> Self {
+    pub(crate) fn new(topics: Vec<Arc<Topic>>, next_topic: TopicNumber, buffers: LargeBuffers, random: u64) -> Self {
         let mut sequencer = Self {
             slots: Vec::new(),
             by_name: HashMap::new(),
             last: 0,
             next_topic,
             group: Group::new(GroupNumber(0), Vec::new()),
+            buffers,
             random,
             closed: false,
         };
@@ -207,7 +218,9 @@ impl Sequencer {
             .ok_or_else(|| Error::unknown_partition(topic.name.as_str(), plan.partition))?;
         let group = &mut self.group;
         let offset = partition.next_offset;
-        group.batch_for(partition, plan.timestamp_type, plan.bytes).push(plan.timestamp, &parts(record));
+        let batch = group.batch_for(partition, plan.timestamp_type, plan.bytes, &mut self.buffers);
+        batch.push(plan.timestamp, &parts(record));
+        partition.last_len = batch.len();
         partition.next_offset = offset.next();
         group.bytes += plan.bytes;
         group.opened_at.get_or_insert_with(Instant::now);
@@ -252,6 +265,11 @@ impl Sequencer {
         std::mem::replace(&mut self.group, next)
     }
 
+    /// Takes back the buffers of batches that nobody reads any more.
+    pub(crate) fn reuse(&mut self, batches: impl Iterator<Item = LoggedBatch>) {
+        batches.filter_map(|(_, batch)| Arc::into_inner(batch)).for_each(|batch| self.buffers.give_back(batch));
+    }
+
     /// Gives the offsets back that a group had taken, as nothing of it was written. Every later record must fail with it,
     /// so the open group is taken too.
     pub(crate) fn rewind(&mut self, failed: &[LoggedBatch]) -> Group {
@@ -292,8 +310,12 @@ impl Sequencer {
     /// Adds a topic, or replaces it by a version with another configuration or more partitions.
     pub(crate) fn put_topic(&mut self, topic: Arc<Topic>) {
         self.next_topic = self.next_topic.max(TopicNumber(topic.number.0.saturating_add(1)));
-        let partition =
-            |log: &Arc<PartitionLog>| PartitionSlot { log: Arc::clone(log), next_offset: log.end(), open: None };
+        let partition = |log: &Arc<PartitionLog>| PartitionSlot {
+            log: Arc::clone(log),
+            next_offset: log.end(),
+            open: None,
+            last_len: 0,
+        };
         match self.find(topic.name.as_str()).and_then(|index| self.slots.get_mut(index)) {
             Some(slot) => {
                 let added = topic.partitions.iter().skip(slot.partitions.len());
@@ -352,27 +374,34 @@ impl Group {
         self.batches.is_empty() && self.entries.is_empty()
     }
 
-    /// The open batch of a partition. Another timestamp type, after the topic's configuration changed, opens another.
+    /// The open batch of a partition. A full one, and another timestamp type after the topic's configuration changed, opens
+    /// another.
     fn batch_for(
         &mut self,
         partition: &mut PartitionSlot,
         timestamp_type: TimestampType,
-        first_bytes: usize,
+        bytes: usize,
+        buffers: &mut LargeBuffers,
     ) -> &mut BatchBuilder {
         let open =
             partition.open.filter(|&(number, _)| number == self.number).map(|(_, index)| index).filter(|&index| {
                 let batch = self.batches.get(index);
-                batch.is_some_and(|(_, batch)| batch.header().timestamp_type == timestamp_type)
+                batch.is_some_and(|(_, batch)| {
+                    batch.header().timestamp_type == timestamp_type && batch.has_room_for(bytes)
+                })
             });
         let index = open.unwrap_or_else(|| {
             let log = &partition.log;
-            let builder = BatchBuilder::new(log.id, partition.next_offset, timestamp_type, first_bytes);
+            let buffer = buffers.take(bytes, partition.last_len);
+            let builder = BatchBuilder::new(log.id, partition.next_offset, timestamp_type, buffer);
             self.batches.push((Arc::clone(log), builder));
             self.batches.len() - 1
         });
         partition.open = Some((self.number, index));
         #[expect(clippy::indexing_slicing, reason = "the index was checked or made just above")]
-        &mut self.batches[index].1
+        let batch = &mut self.batches[index].1;
+        batch.reserve(bytes, buffers);
+        batch
     }
 
     /// Closes the batches and puts them into `finished`. Gives back the emptied vector, to be used again.

@@ -1,6 +1,6 @@
 //! One frame, as it is built and as it is read.
 
-use crate::codec::{DecodeError, Mark, Reader, Writer};
+use crate::codec::{DecodeError, Mark, Reader};
 
 /// Bytes in front of the payload.
 pub(super) const HEADER_LEN: usize = 40;
@@ -48,16 +48,20 @@ impl Frame {
     pub(super) fn seal(&mut self, at: &Mark, durable: u64) -> u32 {
         let length = u32::try_from(self.payload_len()).unwrap_or(u32::MAX);
         self.bytes.resize((HEADER_LEN + self.payload_len()).next_multiple_of(ALIGNMENT), 0);
-        let mut header = Vec::with_capacity(HEADER_LEN);
-        header.put_u32(0);
-        header.put_u32(length);
-        header.put_u32(at.chain);
-        header.put_u32(0);
-        header.put_u64(at.sequence);
-        header.put_u64(at.salt);
-        header.put_u64(durable);
-        if let Some(space) = self.bytes.get_mut(..HEADER_LEN) {
-            space.copy_from_slice(&header);
+        let fields = [
+            &[0; CRC_LEN][..],
+            &length.to_le_bytes(),
+            &at.chain.to_le_bytes(),
+            &[0; 4],
+            &at.sequence.to_le_bytes(),
+            &at.salt.to_le_bytes(),
+            &durable.to_le_bytes(),
+        ];
+        let mut space = self.bytes.as_mut_slice();
+        for field in fields {
+            let Some((place, rest)) = space.split_at_mut_checked(field.len()) else { break };
+            place.copy_from_slice(field);
+            space = rest;
         }
         let crc = checksum(&self.bytes);
         if let Some(space) = self.bytes.get_mut(..CRC_LEN) {

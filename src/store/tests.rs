@@ -42,7 +42,7 @@ fn topic(number: u32) -> TopicRow {
 
 /// A batch with a record per timestamp, whose values have `value_len` bytes that tell its offset.
 fn batch(log: LogId, base: u64, timestamps: &[i64], value_len: usize) -> RecordBatch {
-    let mut builder = BatchBuilder::new(log, Offset::new(base), TimestampType::CreateTime, 0);
+    let mut builder = BatchBuilder::new(log, Offset::new(base), TimestampType::CreateTime, Vec::new());
     for (offset, timestamp) in (base..).zip(timestamps) {
         let value: Vec<u8> = offset.to_le_bytes().into_iter().cycle().take(value_len).collect();
         let headers = std::iter::empty::<RawHeader<'_>>();
@@ -234,7 +234,8 @@ fn forge(store: &Store, work: impl FnOnce(&redb::WriteTransaction) -> Result<()>
 
 #[test]
 fn a_check_finds_what_is_wrong_with_groups() {
-    let damages: [(&str, fn(&redb::WriteTransaction) -> Result<()>); 4] = [
+    type Damage = fn(&redb::WriteTransaction) -> Result<()>;
+    let damages: [(&str, Damage); 4] = [
         ("1 of 2 committed offsets are there", |transaction| {
             transaction.open_table(OFFSETS).redb()?.pop_first().redb().map(drop)
         }),

@@ -86,13 +86,20 @@ impl Store {
         // Known once the commit is under way.
         let mut outcome = None;
         let result = handle.trouble.guard(|| {
-            let transaction = begin_write(handle.database()?)?;
+            let database = handle.database()?;
+            // With a reader beside it, redb leaves the pages that this update frees to the next one. Alone, it frees them by
+            // a second commit that it keeps in memory; until the next update, each page that is read from the file then
+            // makes it look through all that it has to write.
+            let beside = database.begin_read().redb()?;
+            let transaction = begin_write(database)?;
             let mut update = Update::new(&transaction)?;
             let value = work(&mut update)?;
             let number = update.count()?;
             drop(update);
             outcome = Some((value, number));
-            transaction.commit().redb()
+            let committed = transaction.commit().redb();
+            drop(beside);
+            committed
         });
         let trouble = handle.trouble.gravest();
         let generation = handle.generation;

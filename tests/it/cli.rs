@@ -241,6 +241,187 @@ fn reading_starts_where_it_is_told() {
 }
 
 #[test]
+fn a_group_goes_on_where_it_was() {
+    let tool = Tool::with_orders(2);
+    tool.produce(&["--partition", "0"], b"a\nb\nc\n");
+    tool.produce(&["--partition", "1"], b"x\ny\n");
+    let billing = |args: &[&str]| tool.consume(&[&["--group", "billing"], args].concat()).replace('\n', "");
+    assert_eq!(billing(&["--max", "2"]), "ab");
+    assert_eq!(billing(&["--max", "2"]), "cx");
+    // The reset rule is for partitions that nothing is committed for.
+    assert_eq!(billing(&["--from", "end"]), "y");
+    assert_eq!((billing(&[]), billing(&["--from", "beginning"])), (String::new(), String::new()));
+    tool.produce(&["--partition", "0"], b"d");
+    tool.produce(&["--partition", "1"], b"z");
+    assert_eq!(billing(&["--partition", "1"]), "z");
+    assert_eq!(billing(&["--max", "100"]), "d");
+
+    // Another group, and a reader without one, are not concerned. Who starts at the end goes on from there.
+    assert_eq!(tool.consume(&["--max", "1"]), "a\n");
+    assert_eq!(tool.consume(&["-g", "audit", "--from", "end"]), "");
+    tool.produce(&["--partition", "0"], b"e");
+    assert_eq!(tool.consume(&["-g", "audit"]), "e\n");
+
+    assert!(tool.fail(1, &["consume", "nowhere", "-g", "audit"]).contains("unknown topic `nowhere`"));
+    assert!(tool.fail(1, &["consume", "orders", "-g", "audit", "-p", "2"]).contains("no partition 2"));
+    assert!(tool.fail(1, &["consume", "orders", "-g", ""]).contains("invalid group id"));
+}
+
+#[test]
+fn groups_are_listed_described_reset_and_deleted() {
+    let tool = Tool::with_orders(2);
+    tool.produce(&["--partition", "0", "--timestamp", "1000"], b"a\nb\nc\n");
+    tool.produce(&["--partition", "1", "--timestamp", "5000"], b"x\n");
+    assert_eq!(tool.succeed(&["groups", "list"]), "GROUP  STATE\n");
+
+    let reset = |args: &[&str]| {
+        let args = [&["groups", "reset-offsets", "billing"], args].concat();
+        let moves: Value = serde_json::from_str(&tool.succeed(&[&args[..], &["--json"]].concat())).unwrap();
+        let offsets = moves.as_array().unwrap().iter().map(|moved| {
+            assert_eq!((&moved["group"], &moved["topic"]), (&json!("billing"), &json!("orders")));
+            [&moved["partition"], &moved["old_offset"], &moved["new_offset"]].map(Value::as_u64)
+        });
+        offsets.collect::<Vec<_>>()
+    };
+    let of = |partition, before, after| [Some(partition), before, Some(after)];
+    assert_eq!(reset(&["--to-offset", "2", "--topic", "orders:0", "--execute"]), [of(0, None, 2)]);
+    assert_eq!(
+        tool.succeed(&["groups", "describe", "billing"]),
+        "Group: billing\tState: Empty\tEpoch: 0\tAssignor: uniform\tMembers: 0\n\
+         GROUP    TOPIC   PARTITION  CURRENT-OFFSET  LOG-END-OFFSET  LAG  CONSUMER-ID  CLIENT-ID\n\
+         billing  orders  0          2               3               1    -            -\n"
+    );
+
+    for (args, expected) in [
+        (&["--to-earliest", "--all-topics"][..], vec![of(0, Some(2), 0), of(1, None, 0)]),
+        (&["--to-latest", "--topic", "orders"], vec![of(0, Some(2), 3), of(1, None, 1)]),
+        (&["--to-current", "--topic", "orders:1,0", "--topic", "orders:0"], vec![of(0, Some(2), 2), of(1, None, 1)]),
+        (&["--to-offset", "99", "--topic", "orders:0"], vec![of(0, Some(2), 3)]),
+        (&["--shift-by", "-1", "--topic", "orders:0"], vec![of(0, Some(2), 1)]),
+        (&["--shift-by", "-9", "--topic", "orders:0"], vec![of(0, Some(2), 0)]),
+        (&["--shift-by", "1", "--topic", "orders:0"], vec![of(0, Some(2), 3)]),
+        (&["--to-datetime", "1970-01-01T00:00:01Z", "--all-topics"], vec![of(0, Some(2), 0), of(1, None, 0)]),
+        (&["--to-datetime", "1001", "--all-topics"], vec![of(0, Some(2), 3), of(1, None, 0)]),
+        (&["--by-duration", "P1D", "--all-topics"], vec![of(0, Some(2), 3), of(1, None, 1)]),
+    ] {
+        assert_eq!(reset(args), expected, "{args:?}");
+    }
+    assert_eq!(reset(&["--to-earliest", "--all-topics", "--execute"]), [of(0, Some(2), 0), of(1, None, 0)]);
+    assert_eq!(tool.consume(&["-g", "billing"]), "a\nb\nc\nx\n");
+
+    assert_eq!(tool.succeed(&["groups", "list"]), "GROUP    STATE\nbilling  Empty\n");
+    assert_eq!(tool.succeed(&["groups", "list", "--json"]), "[{\"name\":\"billing\",\"state\":\"Empty\"}]\n");
+    assert_eq!(tool.succeed(&["groups", "list", "--state", "stable,assigning"]), "GROUP  STATE\n");
+    assert!(tool.succeed(&["groups", "list", "--state", "EMPTY"]).contains("billing"));
+
+    assert_eq!(
+        tool.succeed(&["groups", "delete-offsets", "billing", "--topic", "orders:1"]),
+        "GROUP    TOPIC   PARTITION  OLD-OFFSET  NEW-OFFSET\n\
+         billing  orders  1          1           -\n"
+    );
+    let described: Value = serde_json::from_str(&tool.succeed(&["groups", "describe", "--json"])).unwrap();
+    assert_eq!(
+        described[0]["partitions"],
+        json!([{
+            "topic": "orders", "partition": 0, "committed": 3, "metadata": "", "log_start": 0, "log_end": 3, "lag": 0,
+            "member_id": null,
+        }])
+    );
+    assert_eq!((&described[0]["name"], &described[0]["state"]), (&json!("billing"), &json!("Empty")));
+    assert_eq!((&described[0]["members"], described.as_array().unwrap().len()), (&json!([]), 1));
+
+    assert_eq!(tool.succeed(&["groups", "delete", "billing"]), "Deleted group billing.\n");
+    assert_eq!(tool.succeed(&["groups", "list", "--json"]), "[]\n");
+}
+
+#[test]
+fn a_dry_run_says_so_and_changes_nothing() {
+    let tool = Tool::with_orders(1);
+    tool.produce(&[], b"a\nb\n");
+    tool.consume(&["-g", "billing", "-n", "1"]);
+    let before = tool.succeed(&["groups", "describe"]);
+    let moves = "GROUP    TOPIC   PARTITION  OLD-OFFSET  NEW-OFFSET\nbilling  orders  0          1           0\n";
+    let args = ["groups", "reset-offsets", "billing", "--to-earliest", "--all-topics"];
+    let output = tool.run(&args);
+    assert_eq!((output.status.code(), &output.stdout[..]), (Some(0), moves.as_bytes()));
+    assert!(String::from_utf8(output.stderr).unwrap().starts_with("dry run: nothing was changed"));
+    assert_eq!(tool.succeed(&["groups", "describe"]), before);
+
+    // Nor does it make a group.
+    tool.succeed(&["groups", "reset-offsets", "new", "--to-latest", "--topic", "orders"]);
+    assert_eq!(tool.succeed(&["groups", "describe"]), before);
+
+    let output = tool.run(&[&args[..], &["--execute"]].concat());
+    assert_eq!((&output.stdout[..], output.stderr.len()), (moves.as_bytes(), 0));
+    assert_eq!(tool.consume(&["-g", "billing"]), "a\nb\n");
+}
+
+#[test]
+fn what_can_not_be_done_to_a_group_changes_nothing() {
+    let tool = Tool::with_orders(2);
+    tool.produce(&["--partition", "0"], b"a\n");
+    tool.consume(&["-g", "billing", "-p", "0"]);
+    let before = tool.succeed(&["groups", "describe"]);
+    for (args, part) in [
+        (&["describe", "nobody"][..], "unknown group `nobody`"),
+        (&["describe", ""], "invalid group id"),
+        (&["delete-offsets", "nobody", "--topic", "orders"], "unknown group `nobody`"),
+        (&["delete-offsets", "billing", "--topic", "orders", "--topic", "orders:2"], "no partition 2"),
+        (&["delete-offsets", "billing", "--topic", "orders", "--topic", "nowhere"], "unknown topic `nowhere`"),
+        (&["reset-offsets", "nobody", "--to-earliest", "--all-topics", "--execute"], "unknown group `nobody`"),
+        (
+            &["reset-offsets", "billing", "--to-earliest", "--topic", "nowhere:0", "--execute"],
+            "unknown topic `nowhere`",
+        ),
+        (&["reset-offsets", "billing", "--to-earliest", "--topic", "orders:0,2", "--execute"], "no partition 2"),
+        (&["reset-offsets", "billing", "--shift-by", "-1", "--all-topics", "--execute"], "orders-1"),
+    ] {
+        let complaint = tool.fail(1, &[&["groups"], args].concat());
+        assert!(complaint.contains(part), "{args:?}: {complaint}");
+    }
+    assert_eq!(tool.succeed(&["groups", "describe"]), before);
+}
+
+#[test]
+fn a_group_that_is_not_deleted_does_not_keep_the_others() {
+    let tool = Tool::with_orders(1);
+    for group in ["audit", "billing", "other"] {
+        tool.consume(&["-g", group]);
+    }
+    let output = tool.run(&["groups", "delete", "audit", "nobody", "billing"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "Deleted group audit.\nDeleted group billing.\n");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("unknown group `nobody`") && said.lines().count() == 1, "{said}");
+    assert_eq!(tool.succeed(&["groups", "list"]), "GROUP  STATE\nother  Empty\n");
+}
+
+/// Its name may be any text: a list of groups stays a list of lines that is fit for a terminal.
+#[test]
+fn the_name_of_a_group_is_shown_without_its_control_characters() {
+    let tool = Tool::with_orders(1);
+    let name = "a\n\u{1b}[2J\u{9b}\\";
+    tool.consume(&["-g", name]);
+    assert_eq!(
+        tool.succeed(&["groups", "list"]),
+        "GROUP                        STATE\na\\n\\x1b[2J\\xc2\\x9b\\\\  Empty\n"
+    );
+    let listed = tool.succeed(&["groups", "list", "--json"]);
+    assert!(!listed.trim_end().chars().any(char::is_control), "{listed:?}");
+    assert_eq!(serde_json::from_str::<Value>(&listed).unwrap()[0]["name"], json!(name));
+    for args in [
+        &["groups", "describe", name][..],
+        &["groups", "reset-offsets", name, "--to-latest", "--all-topics"],
+        &["groups", "delete-offsets", name, "--topic", "orders"],
+        &["groups", "delete", name],
+    ] {
+        let shown = tool.run(args).stdout;
+        assert!(shown.is_ascii() && !shown.contains(&0x1b), "{shown:?}");
+    }
+    assert!(!tool.fail(1, &["groups", "describe", name]).contains('\u{1b}'));
+}
+
+#[test]
 fn a_line_without_the_separator_is_named_and_those_before_it_are_there() {
     let tool = Tool::with_orders(1);
     let input = b"a:1\nb:2\nsecret\nd:4\n";
@@ -283,7 +464,12 @@ fn reading_commands_create_no_file() {
         &["topics", "describe"],
         &["topics", "alter", "orders", "--partitions", "2"],
         &["topics", "delete", "orders", "--if-exists"],
+        &["groups", "list"],
+        &["groups", "describe", "billing"],
+        &["groups", "reset-offsets", "billing", "--to-latest", "--topic", "orders", "--execute"],
+        &["groups", "delete", "billing"],
         &["consume", "orders"],
+        &["consume", "orders", "--group", "billing"],
         &["produce", "orders"],
         &["check"],
     ] {
@@ -317,6 +503,20 @@ fn wrong_usage_is_said_in_one_line_with_exit_code_2() {
         (&["consume", "orders", "--format", "%q"], "bad --format"),
         (&["consume", "orders", "--json", "--print", "key"], "cannot be used with"),
         (&["consume", "orders", "--max", "0"], "--max"),
+        (&["consume", "orders", "--group", "billing", "--from", "-1"], "reset-offsets"),
+        (&["consume", "orders", "--group", "billing", "--from", "@0"], "reset-offsets"),
+        (&["groups"], "no command"),
+        (&["groups", "list", "--state", "Dead"], "Empty, Assigning, Reconciling or Stable"),
+        (&["groups", "delete"], "<GROUP>"),
+        (&["groups", "delete-offsets", "billing"], "--topic"),
+        (&["groups", "delete-offsets", "billing", "--topic", "orders:x"], "`orders:0,2`"),
+        (&["groups", "reset-offsets", "billing", "--to-latest"], "--all-topics"),
+        (&["groups", "reset-offsets", "billing", "--topic", "orders"], "--to-earliest"),
+        (&["groups", "reset-offsets", "billing", "--all-topics", "--topic", "orders", "--to-latest"], "cannot be used"),
+        (&["groups", "reset-offsets", "billing", "--all-topics", "--to-latest", "--shift-by", "-1"], "cannot be used"),
+        (&["groups", "reset-offsets", "billing", "--all-topics", "--to-offset", "-1"], "--to-offset"),
+        (&["groups", "reset-offsets", "billing", "--all-topics", "--by-duration", "1H"], "PT1H"),
+        (&["groups", "reset-offsets", "billing", "--all-topics", "--to-datetime", "noon"], "2026-01-31T12:00:00Z"),
         (&["produce", "orders", "--key-separator", ""], "at least one character"),
         (&["produce", "orders", "--header", "novalue"], "`key=value` is expected"),
         (&["produce", "orders", "--timestamp", "soon"], "2026-01-31T12:00:00Z"),
@@ -351,6 +551,58 @@ fn a_reader_that_goes_away_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     assert!(!tool.has("app.brooklet-journal"));
+}
+
+/// One poll gives far more than a pipe holds, so the first one is never written in whole.
+#[test]
+fn what_a_reader_did_not_take_is_not_committed() {
+    let tool = Tool::with_orders(1);
+    tool.produce(&[], &[b'x'; 9].map(|x| [x; 100_000].to_vec()).join(&b'\n'));
+    let mut child = tool.command(&["consume", "orders", "-g", "billing"]).spawn().unwrap();
+    line_of(&mut child);
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    assert_eq!(tool.consume(&["-g", "billing"]).lines().count(), 9);
+    assert_eq!(tool.consume(&["-g", "billing"]), "");
+}
+
+/// It is stopped while it waits for records, or just before.
+#[cfg(unix)]
+#[test]
+fn a_member_stopped_by_a_signal_has_committed_what_it_wrote() {
+    let tool = Tool::with_orders(1);
+    for (name, line) in [("-TERM", "first"), ("-INT", "second")] {
+        tool.produce(&[], line.as_bytes());
+        let mut child = tool.command(&["consume", "orders", "-g", "billing", "--follow"]).spawn().unwrap();
+        assert_eq!(line_of(&mut child), line);
+        signal(&child, name);
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success() && output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
+        assert!(!tool.has("app.brooklet-journal"));
+    }
+    assert_eq!(tool.consume(&["-g", "billing"]), "");
+}
+
+/// It is stopped in the middle of writing, by a reader that does not read.
+#[cfg(unix)]
+#[test]
+fn nothing_is_lost_between_a_member_stopped_by_a_signal_and_the_next() {
+    let tool = Tool::with_orders(1);
+    let count = MUCH / 4;
+    tool.produce(&[], &numbers(count));
+    let mut child = tool.command(&["consume", "orders", "-g", "billing"]).spawn().unwrap();
+    assert_eq!(line_of(&mut child), "0");
+    signal(&child, "-TERM");
+    let mut output = child.stdout.take().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    let mut first = String::new();
+    output.read_to_string(&mut first).unwrap();
+    let last: usize = first.lines().rev().nth(1).unwrap().parse().unwrap();
+    let second = tool.consume(&["-g", "billing"]);
+    let next: usize = second.lines().next().unwrap().parse().unwrap();
+    assert!(next <= last + 2 && last < count - 1, "{last}, then {next}");
+    assert!(second.lines().map(|line| line.parse().unwrap()).eq(next..count));
 }
 
 #[cfg(unix)]

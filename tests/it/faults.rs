@@ -24,8 +24,9 @@ fn killed(knobs: Knobs) -> (SimDisk, Vec<Model>) {
     for step in [create("a", 2), Step::Send(sends(0, 6, "a", 2, 150)), Step::Maintain, send_one(10), send_one(11)] {
         let id = step.run(&broker).unwrap();
         let mut state = states.last().cloned().unwrap_or_default();
+        let durable = step.makes_durable(&state);
         state.apply(&step, id);
-        if step.makes_durable() {
+        if durable {
             states.clear();
         }
         states.push(state);
@@ -114,8 +115,9 @@ impl Run {
                 Ok(id) => {
                     assert!(!self.stopped || !step.changes(), "{}: {step:?} went on after a failure", self.label);
                     self.not_durable.push(self.state.clone());
+                    let durable = self.knobs.durability == Durability::Sync || step.makes_durable(&self.state);
                     self.state.apply(step, id);
-                    if self.knobs.durability == Durability::Sync || step.makes_durable() {
+                    if durable {
                         self.not_durable.clear();
                     }
                 }

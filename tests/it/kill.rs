@@ -1,8 +1,8 @@
 //! Processes that are killed. Goal: what a process was told is acknowledged is there when the file is opened again, at its
 //! offset, whatever the durability, and opening works at once.
 //!
-//! A child (this test binary, started again with one test's name) sends from several threads and prints what is
-//! acknowledged. The parent kills it after a random number of lines, looks at the files, and starts the next child over
+//! A child (this test binary, started again with one test's name) sends from several threads, reads as a member of a group that
+//! commits, and prints what is acknowledged. The parent kills it after a random number of lines, looks at the files, and starts the next child over
 //! the same files. Options differ from child to child.
 
 use std::collections::BTreeMap;
@@ -11,16 +11,18 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use brooklet::{Broker, Builder, Durability, Error, NewTopic, Producer, ProducerRecord};
+use brooklet::{Broker, Builder, Durability, Error, NewTopic, OffsetReset, Producer, ProducerRecord, TopicPartition};
 
 use crate::crash::{assert_healthy, from_env, scale};
 use crate::model::{Choices, Model};
 use crate::sim_disk::Random;
+use crate::support::PATIENCE;
 
 const CHILD: &str = "BROOKLET_KILL_CHILD";
 const ROUND: &str = "BROOKLET_KILL_ROUND";
 const TOPIC: &str = "kills";
 const PARTITIONS: u32 = 3;
+const GROUP: &str = "readers";
 
 /// Options that a round runs with.
 struct Round {
@@ -74,7 +76,23 @@ fn child() {
             let (producer, round) = (broker.producer(), &round);
             scope.spawn(move || send_for_ever(&producer, round, thread));
         }
+        scope.spawn(|| commit_for_ever(&broker));
     });
+}
+
+/// Commits whatever it read, and prints what is committed then. Ends when nothing comes any more.
+fn commit_for_ever(broker: &Broker) {
+    let builder = broker.consumer().group(GROUP).offset_reset(OffsetReset::Earliest).max_poll_records(7);
+    let mut consumer = builder.subscribe([TOPIC]).unwrap();
+    while !consumer.poll(PATIENCE).unwrap().is_empty() {
+        consumer.commit().unwrap();
+        let partitions = consumer.assignment();
+        let line = |partition: &TopicPartition| {
+            format!("commit {} {}\n", partition.partition(), consumer.position(partition).unwrap())
+        };
+        let lines: String = partitions.iter().map(line).collect();
+        std::io::stdout().lock().write_all(lines.as_bytes()).unwrap();
+    }
 }
 
 /// Sends alone, in groups and together, and prints each acknowledged record.
@@ -106,8 +124,14 @@ fn send_for_ever(producer: &Producer, round: &Round, thread: u64) {
     }
 }
 
-/// Offsets and values, by partition.
-type Acknowledged = BTreeMap<(u32, u64), Vec<u8>>;
+/// What was printed.
+#[derive(Default)]
+struct Acknowledged {
+    /// Values by partition and offset.
+    records: BTreeMap<(u32, u64), Vec<u8>>,
+    /// What was committed last, by partition.
+    commits: BTreeMap<u32, u64>,
+}
 
 /// Ends a child if a test ends before it.
 struct KillOnDrop(Child);
@@ -138,13 +162,18 @@ fn run_and_kill(path: &Path, round: &Round, acknowledged: &mut Acknowledged) -> 
         if !line.ends_with('\n') {
             break;
         }
+        if let Some((_, rest)) = line.trim_end().split_once("commit ") {
+            let (partition, offset) = rest.split_once(' ').unwrap();
+            acknowledged.commits.insert(partition.parse().unwrap(), offset.parse().unwrap());
+            continue;
+        }
         // The test runner prints lines of its own.
         let Some(rest) = line.trim_end().split_once("ack ").map(|(_, rest)| rest) else { continue };
         let mut words = rest.splitn(3, ' ');
         let mut number = || words.next().unwrap().parse::<u64>().unwrap();
         let place = (u32::try_from(number()).unwrap(), number());
         let value = words.next().unwrap().as_bytes().to_vec();
-        let before = acknowledged.insert(place, value);
+        let before = acknowledged.records.insert(place, value);
         assert!(before.is_none(), "round={}: {place:?} was handed out twice", round.number);
         count += 1;
         if count == round.kill_after {
@@ -164,11 +193,16 @@ fn compare(path: &Path, round: &Round, acknowledged: &Acknowledged) -> Duration 
     let broker = round.builder().open(path).unwrap_or_else(|error| panic!("{label}: {error}"));
     let took = opening.elapsed();
     let seen = Model::observe(&broker).unwrap_or_else(|error| panic!("{label}: {error}"));
-    for (&(partition, offset), value) in acknowledged {
+    for (&(partition, offset), value) in &acknowledged.records {
         let record = seen.log(TOPIC, partition).and_then(|log| log.get(offset));
         let found = record.and_then(|record| record.value.as_ref());
         assert!(found == Some(value), "{label}: {partition}@{offset} is lost or another record");
     }
+    for (&partition, &printed) in &acknowledged.commits {
+        let committed = seen.commits.get(&(GROUP.to_owned(), TopicPartition::new(TOPIC, partition)));
+        assert!(committed.is_some_and(|offset| *offset >= printed), "{label}: {partition}: {committed:?} < {printed}");
+    }
+    assert!(seen.commits_beyond_the_end().is_empty(), "{label}: {:?}", seen.commits);
     assert_order(&seen, &label);
     assert_healthy(&broker, &label);
     took
@@ -203,7 +237,7 @@ fn what_a_killed_process_acknowledged_is_there() {
     let path = directory.path().join("app.brooklet");
     let first = from_env("BROOKLET_TEST_SEED", 1) * 1_000_000;
     let rounds = 150 * scale() as u64;
-    let mut acknowledged = Acknowledged::new();
+    let mut acknowledged = Acknowledged::default();
     let (mut lines, mut slowest) = (0, Duration::ZERO);
     for number in first..first + rounds {
         let round = Round::of(number);
@@ -217,6 +251,7 @@ fn what_a_killed_process_acknowledged_is_there() {
             slowest = slowest.max(compare(&copy.path().join("app.brooklet"), &round, &acknowledged));
         }
     }
+    assert!(!acknowledged.commits.is_empty());
     eprintln!("{rounds} kills, {lines} acknowledged records, slowest opening {slowest:?}");
     assert!(slowest < Duration::from_secs(5), "opening took {slowest:?}");
 }

@@ -416,16 +416,21 @@ impl Step {
         Ok(None)
     }
 
-    /// Whether everything acknowledged so far survives a power loss once this is done, in `Buffered` mode too.
-    pub(crate) fn makes_durable(&self) -> bool {
-        !matches!(
-            self,
+    /// Whether everything acknowledged so far survives a power loss once this is done to a broker that was in this state, in
+    /// `Buffered` mode too.
+    pub(crate) fn makes_durable(&self, before: &Model) -> bool {
+        match self {
             Step::Send(_)
-                | Step::SendAll(_)
-                | Step::Commit { .. }
-                | Step::SendAndCommit { .. }
-                | Step::DeleteGroup { .. }
-        )
+            | Step::SendAll(_)
+            | Step::Commit { .. }
+            | Step::SendAndCommit { .. }
+            | Step::DeleteGroup { .. } => false,
+            // Where there is nothing to delete, nothing is written.
+            Step::DeleteRecords { name, partition, before: bound } => {
+                before.log(name, *partition).is_some_and(|log| bound.unwrap_or(log.end()) > log.start)
+            }
+            _ => true,
+        }
     }
 
     /// Whether it changes what a broker shows.

@@ -176,10 +176,10 @@ impl Twins {
             return self.run(&Step::DeleteGroup { group });
         }
         if self.below(3) == 0 {
-            return match self.any_send() {
-                Some(send) => self.run(&Step::SendAndCommit { group, send }),
-                None => {}
-            };
+            if let Some(send) = self.any_send() {
+                self.run(&Step::SendAndCommit { group, send });
+            }
+            return;
         }
         let Some(partition) = self.any_partition() else { return };
         let (name, partition, offset) = (Self::name_of(&partition), partition.partition(), self.below(1 << 20));

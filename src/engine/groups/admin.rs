@@ -1,6 +1,6 @@
 //! Looking at groups, and changing them from outside.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::offsets::{Committer, PartitionOffset};
@@ -51,7 +51,8 @@ impl Engine {
         let inner = group.inner.lock();
         let logs: Vec<&PartitionLog> =
             topics.iter().flat_map(|topic| topic.partitions.iter()).map(|log| &**log).collect();
-        let name_of = |wanted: LogId| logs.iter().find(|log| log.id == wanted).map(|log| log.name.clone());
+        let names: HashMap<LogId, &TopicPartition> = logs.iter().map(|log| (log.id, &log.name)).collect();
+        let name_of = |log: LogId| names.get(&log).map(|name| TopicPartition::clone(name));
         let members = inner.coordinator.members().map(|(id, member)| MemberDescription {
             member_id: id.to_string(),
             instance_id: member.request.instance_id.clone(),
@@ -59,7 +60,7 @@ impl Engine {
             epoch: member.epoch,
             subscription: member.request.subscription.names(),
             assignment: member.owned.keys().filter_map(|log| name_of(*log)).collect(),
-            target: inner.coordinator.target_of(id).into_iter().filter_map(name_of).collect(),
+            target: inner.coordinator.target_of(id).filter_map(name_of).collect(),
         });
         let partitions = logs.iter().filter_map(|log| inner.lag_of(log));
         Ok(GroupDescription {

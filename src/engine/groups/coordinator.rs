@@ -15,6 +15,7 @@
 //! Pure: no I/O, no locks; time and topics come in as arguments.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::member::{JoinRequest, Member, MemberId, Presence, Subscription};
@@ -30,8 +31,8 @@ pub(super) struct Coordinator {
     /// Counted up by every new target.
     epoch: u64,
     members: BTreeMap<MemberId, Member>,
-    /// Who shall own a partition.
-    target: BTreeMap<LogId, MemberId>,
+    /// What each member shall own.
+    target: BTreeMap<MemberId, BTreeSet<LogId>>,
     /// Who owns it now.
     owners: BTreeMap<LogId, MemberId>,
     /// What is subscribed to and exists: the target was made for this.
@@ -94,8 +95,8 @@ impl Coordinator {
     }
 
     /// What a member shall own.
-    pub(super) fn target_of(&self, id: &MemberId) -> Vec<LogId> {
-        self.target.iter().filter(|(_, owner)| *owner == id).map(|(log, _)| *log).collect()
+    pub(super) fn target_of(&self, id: &MemberId) -> impl Iterator<Item = LogId> {
+        self.target.get(id).into_iter().flatten().copied()
     }
 
     pub(super) fn owner(&self, log: LogId) -> Option<&MemberId> {
@@ -105,7 +106,7 @@ impl Coordinator {
     /// G-7.
     pub(super) fn state(&self) -> GroupState {
         let on_target = |(id, member): (&MemberId, &Member)| {
-            member.epoch == self.epoch && self.target_of(id).iter().copied().eq(member.owned.keys().copied())
+            member.epoch == self.epoch && self.target_of(id).eq(member.owned.keys().copied())
         };
         if self.members.is_empty() {
             GroupState::Empty
@@ -149,8 +150,8 @@ impl Coordinator {
             old.request.subscription == request.subscription && old.request.assignor_name() == request.assignor_name();
         // The handle is a new one and reads nothing yet: it is given everything again.
         old.owned.keys().for_each(|log| drop(self.owners.remove(log)));
-        for owner in self.target.values_mut().filter(|owner| *owner == before) {
-            *owner = id.clone();
+        if let Some(target) = self.target.remove(before) {
+            self.target.insert(id.clone(), target);
         }
         self.members.insert(id, Member::new(request, old.epoch));
         if !same {
@@ -223,7 +224,8 @@ impl Coordinator {
 
     /// What the member has to do next.
     pub(super) fn next_step(&mut self, id: &MemberId) -> Result<Result<Step>, Fenced> {
-        let target: BTreeSet<LogId> = self.target_of(id).into_iter().collect();
+        let none = BTreeSet::new();
+        let target = self.target.get(id).unwrap_or(&none);
         let member = self.members.get_mut(id).ok_or(Fenced)?;
         let surplus: Vec<_> = member.owned.keys().filter(|log| !target.contains(log)).copied().collect();
         if !surplus.is_empty() {
@@ -250,8 +252,8 @@ impl Coordinator {
                 self.owners.remove(log);
             }
         }
-        let target = &self.target;
-        if self.failed.is_none() && member.owned.keys().all(|log| target.get(log) == Some(id)) {
+        let target = self.target.get(id);
+        if self.failed.is_none() && member.owned.keys().all(|log| target.is_some_and(|target| target.contains(log))) {
             member.epoch = self.epoch;
         }
         Ok(())
@@ -269,32 +271,30 @@ impl Coordinator {
             Err(error) => {
                 // What nobody may own any more must not stay in the old target.
                 let Self { target, members, .. } = self;
-                target.retain(|_, owner| members.contains_key(owner));
+                target.retain(|id, _| members.contains_key(id));
                 self.failed = Some(error);
             }
         }
     }
 
-    fn compute_target(&self) -> Result<BTreeMap<LogId, MemberId>> {
+    fn compute_target(&self) -> Result<BTreeMap<MemberId, BTreeSet<LogId>>> {
         let assignor = self.assignor();
         let spec = self.spec();
-        let assignment = assignor.assign(&spec).and_then(|assignment| {
-            assignor::check(assignor.name(), &spec, &assignment)?;
-            Ok(assignment)
+        let failed = |reason| Error::PartitionAssignor { assignor: assignor.name().to_owned(), reason };
+        // Somebody else's code: what it does wrong must not take the group along.
+        let assigned = catch_unwind(AssertUnwindSafe(|| assignor.assign(&spec)));
+        let assignment = match assigned {
+            Err(_) => return Err(failed("it panicked".to_owned())),
+            Ok(Err(error @ Error::PartitionAssignor { .. })) => return Err(error),
+            Ok(Err(error)) => return Err(failed(error.to_string())),
+            Ok(Ok(assignment)) => assignment,
+        };
+        assignor::check(assignor.name(), &spec, &assignment)?;
+        let target = self.members.keys().map(|id| {
+            let given = assignment.of(id.as_str()).iter();
+            (id.clone(), given.filter_map(|partition| self.log_of(partition)).collect())
         });
-        let assignment: GroupAssignment = assignment.map_err(|error| match error {
-            error @ Error::PartitionAssignor { .. } => error,
-            other => Error::PartitionAssignor { assignor: assignor.name().to_owned(), reason: other.to_string() },
-        })?;
-        let mut target = BTreeMap::new();
-        for id in self.members.keys() {
-            for partition in assignment.of(id.as_str()) {
-                if let Some(log) = self.log_of(partition) {
-                    target.insert(log, id.clone());
-                }
-            }
-        }
-        Ok(target)
+        Ok(target.collect())
     }
 
     /// The one that most members ask for; among equals the first by name. Uniform when nobody asks (G-6).
@@ -319,9 +319,7 @@ impl Coordinator {
             MemberSpec::new(id.as_str())
                 .instance_id(member.request.instance_id.as_deref())
                 .topics(subscribed.map(TopicName::to_string))
-                .owned(
-                    self.target.iter().filter(|(_, owner)| *owner == id).filter_map(|(log, _)| names.get(log).cloned()),
-                )
+                .owned(self.target_of(id).filter_map(|log| names.get(&log).cloned()))
         });
         GroupSpec::new(members, topics)
     }
@@ -357,6 +355,9 @@ mod tests {
     use crate::engine::groups::member::Liveness;
     use crate::engine::{PartitionLog, Waiter};
     use crate::types::{Offset, TopicId, TopicNumber};
+
+    /// A topic's number, and a partition.
+    type Number = (u32, u32);
 
     /// A coordinator with the topics that it is told of.
     struct Group {
@@ -409,8 +410,8 @@ mod tests {
             self.coordinator.next_step(&id(name)).unwrap().unwrap()
         }
 
-        /// Everything that a poll does: (revoked, assigned), as `topic number, partition`.
-        fn poll(&mut self, name: &str) -> (Vec<(u32, u32)>, Vec<(u32, u32)>) {
+        /// Everything that a poll does: what is revoked, and what is assigned.
+        fn poll(&mut self, name: &str) -> (Vec<Number>, Vec<Number>) {
             let mut moved = (Vec::new(), Vec::new());
             let numbers = |logs: &[LogId]| logs.iter().map(|log| (log.topic.0, log.partition)).collect::<Vec<_>>();
             loop {
@@ -577,6 +578,28 @@ mod tests {
         group.topics = vec![topic(FOO, "foo", 2), topic(9, "bar", 1)];
         assert!(group.coordinator.refresh(&group.topics));
         assert_eq!(group.poll("m1"), (vec![(BAR, 0)], vec![(9, 0)]));
+    }
+
+    #[test]
+    fn an_assignor_that_panics_is_an_error() {
+        #[derive(Debug)]
+        struct Panicking;
+
+        impl Assignor for Panicking {
+            fn name(&self) -> &'static str {
+                "panicking"
+            }
+
+            fn assign(&self, _: &GroupSpec) -> Result<GroupAssignment> {
+                std::panic::resume_unwind(Box::new(()))
+            }
+        }
+
+        let mut group = Group::new(foo_and_bar());
+        let request = JoinRequest { assignor: Some(Arc::new(Panicking)), ..request(&["foo"], None) };
+        group.coordinator.join(id("m1"), request, &group.topics).unwrap();
+        let failed = group.coordinator.next_step(&id("m1")).unwrap().unwrap_err();
+        assert!(failed.to_string().contains("it panicked"), "{failed}");
     }
 
     /// An assignor that gives everything to everybody.

@@ -203,6 +203,16 @@ fn automatic_commits_cover_what_earlier_polls_returned() {
     assert_eq!(committed_by_g(&broker), Some(10));
 }
 
+/// Records in a channel are not processed yet.
+#[test]
+fn a_receiver_does_not_commit_by_itself() {
+    let broker = broker_with(1);
+    let consumer = of_group(&broker).auto_commit(Duration::from_secs(5)).subscribe(["t"]).unwrap();
+    assert!(matches!(consumer.into_receiver(1), Err(Error::IllegalState { .. })));
+    let receiver = of_group(&broker).subscribe(["t"]).unwrap().into_receiver(1).unwrap();
+    assert_eq!(receiver.receiver().recv().unwrap().unwrap().get().offset(), 0);
+}
+
 /// C-8, C-1: what needs a group, and what excludes what.
 #[test]
 fn the_modes_exclude_each_other_and_need_what_they_need() {

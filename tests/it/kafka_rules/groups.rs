@@ -128,7 +128,7 @@ fn a_new_partition_is_read_from_its_start() {
     broker.produce_n("t", 0, 5);
     let latest = |broker: &TestBroker| broker.consumer().group("g").offset_reset(OffsetReset::Latest).subscribe(["t"]);
     let mut consumer = latest(&broker).unwrap();
-    assert_eq!(poll_all(&mut consumer), []);
+    assert!(poll_all(&mut consumer).is_empty());
     broker.create_partitions("t", 2).unwrap();
     broker.produce_n("t", 1, 3);
     assert_eq!(poll_all(&mut consumer), [0, 1, 2]);
@@ -142,7 +142,7 @@ fn a_new_partition_is_read_from_its_start() {
     assert_eq!(poll_all(&mut consumer), [0, 1]);
     // A group that never read the topic begins by its rule.
     let mut other = broker.consumer().group("other").offset_reset(OffsetReset::Latest).subscribe(["t"]).unwrap();
-    assert_eq!(poll_all(&mut other), []);
+    assert!(poll_all(&mut other).is_empty());
 }
 
 /// partitions of a deleted topic go, and what is created again under the name is another topic.
@@ -155,7 +155,7 @@ fn a_topic_that_was_created_again_is_read_anew() {
     consumer.commit().unwrap();
     scribe.take();
     broker.delete_topic("t").unwrap();
-    assert_eq!(poll_all(&mut consumer), []);
+    assert!(poll_all(&mut consumer).is_empty());
     assert_eq!(scribe.take(), [Told::Revoked(tps("t", 0..2))]);
     assert_eq!(consumer.assignment(), tps("other", [0]));
     broker.create_topic(NewTopic::new("t", 1)).unwrap();
@@ -225,7 +225,7 @@ fn a_listener_may_seek_and_pause_and_commit() {
     broker.produce_n("t", 0, 120);
     let mut consumer = of_group(&broker).subscribe(["t"]).unwrap();
     consumer.set_rebalance_listener(SeekAndPause).unwrap();
-    assert_eq!(poll_all(&mut consumer), []);
+    assert!(poll_all(&mut consumer).is_empty());
     assert_eq!(consumer.paused(), tps("t", [0]));
     consumer.resume(&tps("t", [0])).unwrap();
     assert_eq!(poll_all(&mut consumer), (100..120).collect::<Vec<_>>());
@@ -264,7 +264,8 @@ fn a_partition_has_one_owner_at_every_moment_of_a_rebalance() {
     assert_eq!(broker.describe_group("g").unwrap().state, GroupState::Stable);
     let epoch = broker.describe_group("g").unwrap().epoch;
     let owned_before = m1.assignment().len();
-    (told1.take(), told2.take());
+    told1.take();
+    told2.take();
 
     let (mut m3, told3) = join();
     let mut owners: BTreeMap<TopicPartition, usize> = BTreeMap::new();
@@ -447,9 +448,9 @@ fn what_is_committed_on_the_way_out_is_where_the_next_begins() {
         }
         assert_eq!(poll_all(&mut one).len(), 10);
         let mut other = builder.subscribe(["t"]).unwrap();
-        assert_eq!(poll_all(&mut other), [], "the first has not given anything up yet");
+        assert!(poll_all(&mut other).is_empty(), "the first has not given anything up yet");
         poll_now(&mut one);
-        assert_eq!(poll_all(&mut other), [], "automatic: {automatic}");
+        assert!(poll_all(&mut other).is_empty(), "automatic: {automatic}");
         assert_eq!(other.assignment().len(), 1);
         // Dropping tells no listener (C-43), so that only automatic commits cover what came last.
         let left = one.assignment()[0].partition();
