@@ -86,21 +86,29 @@ struct Share {
     /// How many partitions are in `held`.
     load: usize,
     held: Held,
+    /// The topics in `held`, by how many partitions of them are.
+    by_count: BTreeSet<(usize, TopicIndex)>,
 }
 
 impl Share {
     fn add(&mut self, topic: TopicIndex, partition: u32) {
+        let partitions = self.held.entry(topic).or_default();
+        self.by_count.remove(&(partitions.len(), topic));
+        partitions.push(partition);
+        self.by_count.insert((partitions.len(), topic));
         self.load += 1;
-        self.held.entry(topic).or_default().push(partition);
     }
 
     /// Takes the last partition of the topic that it has most of, among those that are wanted.
     fn take(&mut self, is_wanted: impl Fn(TopicIndex) -> bool) -> Option<(TopicIndex, u32)> {
-        let wanted = self.held.iter_mut().filter(|(topic, _)| is_wanted(**topic));
-        let (&topic, partitions) = wanted.max_by_key(|(_, partitions)| partitions.len())?;
+        let (count, topic) = self.by_count.iter().copied().rev().find(|(_, topic)| is_wanted(*topic))?;
+        let partitions = self.held.get_mut(&topic)?;
         let partition = partitions.pop()?;
+        self.by_count.remove(&(count, topic));
         if partitions.is_empty() {
             self.held.remove(&topic);
+        } else {
+            self.by_count.insert((partitions.len(), topic));
         }
         self.load -= 1;
         Some((topic, partition))
