@@ -267,7 +267,8 @@ impl Broker {
         self.engine().check()
     }
 
-    /// Counts topics, records and bytes. Waits for a checkpoint under way.
+    /// Counts topics, records and bytes. Waits for a checkpoint under way, and holds the next one up while it walks the pages
+    /// of the store that are not chunks: it takes longer the more there are.
     ///
     /// # Errors
     ///

@@ -136,7 +136,7 @@ pub struct Stats {
     pub stored_records: u64,
     /// Bytes of chunks in the store.
     pub stored_bytes: u64,
-    /// Length of the store's file in bytes.
+    /// Length of the store's file in bytes. Parts that were never written take no room on most file systems.
     pub store_file_bytes: u64,
     /// Bytes of that file which hold nothing: they are used again before it grows.
     pub store_unused_bytes: u64,
