@@ -48,6 +48,9 @@ struct Twins {
     broker: Broker,
     model: Model,
     readers: Vec<Reader>,
+    /// The largest timestamp that came to a partition since it was last empty. A segment that lost its youngest record to
+    /// `delete_records` is kept as if it were still there.
+    youngest: BTreeMap<TopicPartition, i64>,
     random: Random,
     next_value: u64,
     words: String,
@@ -67,7 +70,8 @@ impl Twins {
         let broker = knobs.builder(&disk).clock(clock.clone()).open(PATH).unwrap();
         let words = format!("seed={seed}");
         let (model, readers) = (Model::default(), Vec::new());
-        Self { disk, knobs, clock, broker, model, readers, random, next_value: 0, words }
+        let youngest = BTreeMap::new();
+        Self { disk, knobs, clock, broker, model, readers, youngest, random, next_value: 0, words }
     }
 
     fn below(&mut self, limit: u64) -> u64 {
@@ -103,6 +107,24 @@ impl Twins {
     /// A step that succeeds on both.
     fn run(&mut self, step: &Step) {
         let id = step.run(&self.broker).unwrap_or_else(|error| panic!("{}: {step:?}: {error}", self.words));
+        self.apply(step, id);
+    }
+
+    /// The twin does it, too.
+    fn apply(&mut self, step: &Step, id: Option<TopicId>) {
+        let sends = match step {
+            Step::Send(sends) | Step::SendAll(sends) => sends.as_slice(),
+            Step::SendAndCommit { send, .. } => std::slice::from_ref(send),
+            Step::DeleteTopic { name } => {
+                self.youngest.retain(|partition, _| partition.topic() != *name);
+                &[]
+            }
+            _ => &[],
+        };
+        for Send { name, partition, record } in sends {
+            let youngest = self.youngest.entry(TopicPartition::new(name, *partition)).or_insert(i64::MIN);
+            *youngest = record.timestamp.max(*youngest);
+        }
         self.model.apply(step, id);
     }
 
@@ -156,7 +178,7 @@ impl Twins {
         let metadata = metadata.unwrap_or_else(|error| panic!("{}: {error}", self.words));
         assert_eq!(place(&metadata), (send.name, send.partition, expected), "{}", self.words);
         assert_eq!(metadata.timestamp(), send.record.timestamp, "{}", self.words);
-        self.model.apply(&Step::Send(vec![send]), None);
+        self.apply(&Step::Send(vec![send]), None);
     }
 
     fn send_many(&mut self) {
@@ -233,9 +255,13 @@ impl Twins {
                 assert!(is_old, "{}: {partition} at {offset} went too early: {record:?}", self.words);
             }
             assert!((log.start..=log.end()).contains(&start), "{}: {partition} starts at {start}", self.words);
-            let is_due = report.is_complete && budget == Duration::MAX && expired.contains(&partition);
+            let all_is_old = age.zip(self.youngest.get(&partition)).is_some_and(|(age, at)| now_ms - at > age);
+            let is_due = report.is_complete && budget == Duration::MAX && all_is_old && expired.contains(&partition);
             assert!(!is_due || start == log.end(), "{}: {partition} is kept from {start} on", self.words);
             log.delete_below(start);
+            if start == log.end() {
+                self.youngest.remove(&partition);
+            }
         }
     }
 
