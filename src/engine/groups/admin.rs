@@ -23,7 +23,7 @@ impl Engine {
         for name in self.group_names()? {
             let group = self.group(&name)?;
             let inner = group.inner.lock();
-            if inner.exists {
+            if inner.exists() {
                 listed.push(GroupListing { name, state: inner.coordinator.state() });
             }
         }
@@ -41,7 +41,7 @@ impl Engine {
     pub(crate) fn existing_group(&self, name: &str) -> Result<Arc<Group>> {
         self.check_open()?;
         let group = self.group(&GroupName::new(name)?)?;
-        if group.inner.lock().exists { Ok(group) } else { Err(Error::GroupIdNotFound { group: name.to_owned() }) }
+        if group.inner.lock().exists() { Ok(group) } else { Err(Error::GroupIdNotFound { group: name.to_owned() }) }
     }
 
     /// The members of a group, and how far it got.

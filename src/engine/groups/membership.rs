@@ -56,7 +56,7 @@ impl Engine {
                 });
             }
         }
-        inner.exists = true;
+        inner.had_members = true;
         self.retargeted(group, &mut inner);
         drop(inner);
         self.expect_deadline(liveness.earliest_deadline_ms(self.options.clock.monotonic_ms()));

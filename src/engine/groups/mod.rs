@@ -88,8 +88,8 @@ struct Inner {
     topics_version: u64,
     /// Whether its epoch changed since it was last put into the journal.
     is_unsaved: bool,
-    /// Whether it has ever been stored or had a member, and was not deleted since.
-    exists: bool,
+    /// Whether it ever had a member, and was not deleted since.
+    had_members: bool,
 }
 
 impl Default for Groups {
@@ -105,7 +105,6 @@ impl Default for Groups {
 
 impl Group {
     fn load(name: &GroupName, stored: Option<StoredGroup>, now_ms: i64) -> Self {
-        let exists = stored.is_some();
         let (state, offsets) = stored.map(|stored| (stored.state, stored.offsets)).unwrap_or_default();
         let inner = Inner {
             coordinator: Coordinator::new(state.epoch),
@@ -115,7 +114,7 @@ impl Group {
             emptied_ms: state.emptied_ms.or(Some(now_ms)),
             topics_version: 0,
             is_unsaved: false,
-            exists,
+            had_members: state.epoch > 0,
         };
         Self { name: name.clone(), version: AtomicU64::new(0), inner: Mutex::new(inner) }
     }
@@ -141,18 +140,22 @@ impl Inner {
         }
     }
 
+    /// Whether there is such a group: one that never had members is there as long as something is committed (G-57).
+    fn exists(&self) -> bool {
+        self.had_members || !self.offsets.is_empty()
+    }
+
     fn apply(&mut self, change: &GroupChange) {
         match change {
             GroupChange::Offset { log, committed: Some(committed) } => {
-                self.exists = true;
                 self.offsets.insert(*log, committed.clone());
             }
             GroupChange::Offset { log, committed: None } => drop(self.offsets.remove(log)),
-            GroupChange::State(_) => self.exists = true,
+            GroupChange::State(_) => self.had_members = true,
             GroupChange::Delete => {
                 self.offsets.clear();
                 self.first_partitions.clear();
-                self.exists = self.coordinator.has_members();
+                self.had_members = self.coordinator.has_members();
             }
         }
     }

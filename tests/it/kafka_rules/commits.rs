@@ -261,6 +261,22 @@ fn deleting_a_topic_removes_what_was_committed_of_it() {
     assert_eq!(description.partitions.len(), 1);
 }
 
+/// A group that never had members and has nothing committed any more is gone (G-57), in this session as in the next.
+#[test]
+fn a_group_disappears_with_its_last_offset() {
+    let mut broker = broker_with(1).with_topic("other", 1);
+    for (group, topic) in [("g", "other"), ("h", "t")] {
+        broker.alter_group_offsets(group, [(tp(topic, 0), 1)]).unwrap();
+    }
+    broker.delete_topic("other").unwrap();
+    broker.delete_group_offsets("h", [&tp("t", 0)]).unwrap();
+    for _ in 0..2 {
+        assert!(broker.groups().unwrap().is_empty());
+        assert!(matches!(broker.delete_group("g"), Err(Error::GroupIdNotFound { .. })));
+        broker.reopen();
+    }
+}
+
 /// OffsetMetadataManagerTest.testCleanupExpiredOffsets; G-55, G-56, G-57: kept at 999, gone at 1000. DIFFERENCE: nothing expires
 /// unless `offsets_retention` is set.
 #[test]
