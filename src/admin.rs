@@ -6,8 +6,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::broker::Broker;
+use crate::compaction::{Standing, dirty_ratio};
 use crate::config::{ConfigEntry, TopicConfig};
-use crate::engine::{PartitionLog, PartitionUsage, Topic};
+use crate::engine::{Compaction, PartitionLog, Topic, Usage};
 use crate::error::Result;
 use crate::inspect::{CheckReport, Stats};
 use crate::types::{Offset, OffsetSpec, TopicId, TopicName, TopicPartition};
@@ -55,13 +56,14 @@ pub struct TopicDescription {
 }
 
 impl TopicDescription {
-    fn of(topic: &Topic, usage: &[PartitionUsage]) -> Self {
-        let partition = |(log, usage): (&Arc<PartitionLog>, &PartitionUsage)| PartitionDescription {
+    fn of(topic: &Topic, usage: &[Usage]) -> Self {
+        let partition = |(log, usage): (&Arc<PartitionLog>, &Usage)| PartitionDescription {
             partition: log.id.partition,
             log_start: log.log_start(),
             end: log.end(),
             stored_bytes: usage.bytes,
             segments: usage.segments,
+            compaction: usage.compaction.as_ref().map(|(standing, row)| PartitionCompaction::of(standing, row)),
         };
         Self {
             name: topic.name.clone(),
@@ -126,6 +128,42 @@ pub struct PartitionDescription {
     pub stored_bytes: u64,
     /// Segments in the store.
     pub segments: u64,
+    /// How it stands with compaction; `None` unless its topic is compacted.
+    pub compaction: Option<PartitionCompaction>,
+}
+
+/// How a partition stands with compaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PartitionCompaction {
+    /// Where the last clean that compacted it came to: [`latest`](Broker::latest) and [`table`](Broker::table) know the records
+    /// below.
+    pub compacted: Offset,
+    /// Bytes of the segments that were compacted.
+    pub clean_bytes: u64,
+    /// Bytes of the segments that the next clean may compact: closed ones, older than `min.compaction.lag.ms`.
+    pub dirty_bytes: u64,
+    /// Keys in the index, those of tombstones included.
+    pub keys: u64,
+    /// When it was compacted last, in milliseconds since the epoch.
+    pub last_ms: Option<i64>,
+}
+
+impl PartitionCompaction {
+    fn of(standing: &Standing, compaction: &Compaction) -> Self {
+        Self {
+            compacted: compaction.compacted,
+            clean_bytes: standing.clean_bytes,
+            dirty_bytes: standing.dirty_bytes,
+            keys: compaction.keys,
+            last_ms: compaction.last_ms,
+        }
+    }
+
+    /// The share of these bytes that is dirty: what `min.cleanable.dirty.ratio` is compared with (L-26). 0 of nothing.
+    pub fn dirty_ratio(&self) -> f64 {
+        dirty_ratio(self.clean_bytes, self.dirty_bytes)
+    }
 }
 
 impl Broker {
@@ -141,7 +179,7 @@ impl Broker {
     pub fn create_topic(&self, topic: NewTopic) -> Result<TopicDescription> {
         let name = TopicName::new(topic.name)?;
         let topic = self.engine().create_topic(&name, topic.partitions, topic.config)?;
-        Ok(TopicDescription::of(&topic, &vec![PartitionUsage::default(); topic.partitions.len()]))
+        Ok(TopicDescription::of(&topic, &vec![Usage::default(); topic.partitions.len()]))
     }
 
     /// Deletes a topic with its records and offsets. Their space is reused; the file does not shrink.

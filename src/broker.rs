@@ -11,7 +11,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Durability;
 use crate::consumer::ConsumerBuilder;
 use crate::disk::{Disk, OsDisk};
-use crate::engine::{Background, Engine, OpenHow, Options, in_callback};
+use crate::engine::{Background, Engine, OpenHow, Options, in_callback, records_within};
 use crate::error::{Error, Result};
 use crate::inspect::{CleanReport, VacuumReport};
 use crate::producer::{Producer, ProducerBuilder};
@@ -297,12 +297,16 @@ impl Default for Builder {
             max_bytes: None,
             clean_step: CLEAN_STEP,
             vacuum_at_close: None,
+            compaction_records: records_within(COMPACTION_MEMORY),
             offsets_retention: None,
             clock: Arc::new(SystemClock),
         };
         Self { options, how: OpenHow::default(), background: true, disk: Arc::new(OsDisk) }
     }
 }
+
+/// The default of `compaction_memory`, in bytes: two million records at once.
+const COMPACTION_MEMORY: usize = 80 << 20;
 
 /// Chunks that a step of a clean frees: some 8 MB of records.
 const CLEAN_STEP: usize = 256;
@@ -425,6 +429,15 @@ impl Builder {
     /// Fails if the store does not exist.
     pub fn open_existing(mut self) -> Self {
         self.how = OpenHow::OpenExisting;
+        self
+    }
+
+    /// How many bytes of memory compaction may use for the keys of new records, 40 for each; default 80 MiB, at least one record.
+    /// They are not taken before they are needed. A partition with more new records is compacted in several rounds.
+    ///
+    /// Kafka's `log.cleaner.dedupe.buffer.size`.
+    pub fn compaction_memory(mut self, bytes: usize) -> Self {
+        self.options.compaction_records = records_within(bytes);
         self
     }
 

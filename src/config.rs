@@ -44,11 +44,15 @@ pub enum Durability {
 /// | `message.timestamp.type` | `CreateTime` | whose time a record carries: the producer's or, with `LogAppendTime`, brooklet's |
 /// | `message.timestamp.before.max.ms` | no limit | how far in the past a producer's timestamp may lie (KIP-937) |
 /// | `message.timestamp.after.max.ms` | 3600000 | how far in the future it may lie |
-/// | `cleanup.policy` | `delete` | `delete`: what is beyond a limit of retention goes; empty: nothing ever goes by itself |
+/// | `cleanup.policy` | `delete` | `delete`: what is beyond a limit of retention goes; `compact`: of each key the last record stays; `compact,delete`: both; empty: nothing ever goes by itself |
 /// | `retention.ms` | -1: no limit | how old records get before they go. **Kafka's default is 7 days** |
 /// | `retention.bytes` | -1: no limit | how many bytes a *partition* holds before its oldest records go |
 /// | `segment.bytes` | 16777216 | the size at which a segment is closed. Kafka's default is 1 GiB |
 /// | `segment.ms` | 604800000 | the span of record time after which a segment is closed |
+/// | `min.cleanable.dirty.ratio` | 0.5 | compaction: the share of a partition's bytes that has to be new before it is due |
+/// | `min.compaction.lag.ms` | 0 | compaction: how long a record is left alone, at least |
+/// | `max.compaction.lag.ms` | no limit | compaction: how long a record may wait for it, whatever the ratio |
+/// | `delete.retention.ms` | 86400000 | compaction: how long a tombstone is kept after it was first met |
 ///
 /// # When do records go?
 ///
@@ -56,6 +60,17 @@ pub enum Durability {
 /// *segment* at a time, the oldest first, when the broker [cleans](crate::Broker::clean): so they may stay longer than the limit
 /// says, and never shorter. A segment goes when its youngest record is older than `retention.ms`, or when the
 /// partition still has `retention.bytes` without it. Smaller segments keep closer to the limits.
+///
+/// # What does compaction keep?
+///
+/// With `compact`, a reader from the start gets at least the last record of every key, in order and at its offset (L-20 to
+/// L-23). When the broker [cleans](crate::Broker::clean) and enough of a partition is new, records go whose key has a later
+/// one. A record without a value, a *tombstone*, deletes its key: it goes as well, `delete.retention.ms` after the clean that met
+/// it first (KIP-534), so that a reader has that long to see it. A record needs a key: one without is refused.
+///
+/// The last segment of a partition is never compacted, so a small topic is not either until it has more than one:
+/// lower `segment.bytes` or `max.compaction.lag.ms`, which closes segments too. What a compacted topic says of a key
+/// now is found by [`latest`](crate::Broker::latest) and [`table`](crate::Broker::table).
 ///
 /// Bytes are counted as stored: the chunks that records are packed into, with about 5 bytes for each record and 84 for each
 /// chunk of up to 32 KiB beside keys, values and headers.
@@ -80,6 +95,10 @@ pub struct TopicConfig {
     retention_bytes: Option<Option<u64>>,
     segment_bytes: Option<u64>,
     segment_ms: Option<i64>,
+    min_cleanable_dirty_ratio: Option<DirtyRatio>,
+    min_compaction_lag_ms: Option<i64>,
+    max_compaction_lag_ms: Option<i64>,
+    delete_retention_ms: Option<i64>,
 }
 
 /// What happens to old records of a topic (`cleanup.policy`).
@@ -89,9 +108,26 @@ pub enum CleanupPolicy {
     /// What is beyond `retention.ms` or `retention.bytes` is deleted. In configurations: `delete`.
     #[default]
     Delete,
+    /// Of each key the last record stays. In configurations: `compact`.
+    Compact,
+    /// Both: of each key the last record stays, until it is beyond `retention.ms` or `retention.bytes`. In configurations:
+    /// `compact,delete`.
+    CompactAndDelete,
     /// Nothing is deleted, whatever the limits are, but what [`delete_records`](crate::Broker::delete_records) is told to. In
     /// configurations: empty.
     Keep,
+}
+
+impl CleanupPolicy {
+    /// Whether records go that a later one of their key replaces.
+    pub fn compacts(self) -> bool {
+        matches!(self, CleanupPolicy::Compact | CleanupPolicy::CompactAndDelete)
+    }
+
+    /// Whether records go that are beyond a limit of retention.
+    pub fn deletes(self) -> bool {
+        matches!(self, CleanupPolicy::Delete | CleanupPolicy::CompactAndDelete)
+    }
 }
 
 impl fmt::Display for CleanupPolicy {
@@ -99,6 +135,8 @@ impl fmt::Display for CleanupPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             CleanupPolicy::Delete => "delete",
+            CleanupPolicy::Compact => "compact",
+            CleanupPolicy::CompactAndDelete => "compact,delete",
             CleanupPolicy::Keep => "",
         })
     }
@@ -124,6 +162,34 @@ pub(crate) struct RetentionLimits {
 impl RetentionLimits {
     pub(crate) fn is_any(&self) -> bool {
         *self != Self::default()
+    }
+}
+
+/// When a partition is compacted, and what that lets go of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CompactionLimits {
+    pub(crate) min_lag_ms: i64,
+    pub(crate) max_lag_ms: i64,
+    pub(crate) min_dirty_ratio: DirtyRatio,
+    /// How long tombstones are kept after the pass that met them first.
+    pub(crate) delete_retention_ms: i64,
+}
+
+/// A share from 0 to 1, in millionths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DirtyRatio(u32);
+
+impl DirtyRatio {
+    const MILLIONTHS: f64 = 1_000_000.0;
+
+    /// `None` for what is no share.
+    pub(crate) fn new(ratio: f64) -> Option<Self> {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 1,000,000")]
+        (0.0..=1.0).contains(&ratio).then(|| Self((ratio * Self::MILLIONTHS).round() as u32))
+    }
+
+    pub(crate) fn as_f64(self) -> f64 {
+        f64::from(self.0) / Self::MILLIONTHS
     }
 }
 
@@ -159,14 +225,22 @@ const RETENTION_MS: &str = "retention.ms";
 const RETENTION_BYTES: &str = "retention.bytes";
 const SEGMENT_BYTES: &str = "segment.bytes";
 const SEGMENT_MS: &str = "segment.ms";
+const MIN_DIRTY_RATIO: &str = "min.cleanable.dirty.ratio";
+const MIN_COMPACTION_LAG: &str = "min.compaction.lag.ms";
+const MAX_COMPACTION_LAG: &str = "max.compaction.lag.ms";
+const DELETE_RETENTION: &str = "delete.retention.ms";
 
 /// The keys that a topic has, sorted.
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 13] = [
     CLEANUP_POLICY,
+    DELETE_RETENTION,
+    MAX_COMPACTION_LAG,
     MAX_MESSAGE_BYTES,
     TIMESTAMP_AFTER_MAX,
     TIMESTAMP_BEFORE_MAX,
     TIMESTAMP_TYPE,
+    MIN_DIRTY_RATIO,
+    MIN_COMPACTION_LAG,
     RETENTION_BYTES,
     RETENTION_MS,
     SEGMENT_BYTES,
@@ -176,6 +250,8 @@ const KEYS: [&str; 9] = [
 const DEFAULT_MAX_MESSAGE_BYTES: u32 = 1_048_588;
 const DEFAULT_SEGMENT_BYTES: u64 = 16 << 20;
 const DEFAULT_SEGMENT_MS: i64 = 604_800_000;
+const DEFAULT_MIN_DIRTY_RATIO: DirtyRatio = DirtyRatio(500_000);
+const DEFAULT_DELETE_RETENTION_MS: i64 = 86_400_000;
 const DEFAULT_TIMESTAMP_AFTER_MAX_MS: i64 = 3_600_000;
 
 /// The largest `max.message.bytes`: 64 MiB.
@@ -248,6 +324,38 @@ impl TopicConfig {
         self
     }
 
+    /// Sets `min.cleanable.dirty.ratio`: the share of a partition's bytes, from 0 to 1, that has to be more than covered by new
+    /// records before compaction is due. What is outside is taken as the nearest. A lower share keeps
+    /// [`latest`](crate::Broker::latest) nearer to the end, and rewrites more.
+    #[must_use]
+    pub fn min_cleanable_dirty_ratio(mut self, ratio: f64) -> Self {
+        let ratio = if ratio.is_nan() { 0.0 } else { ratio.clamp(0.0, 1.0) };
+        self.min_cleanable_dirty_ratio = DirtyRatio::new(ratio);
+        self
+    }
+
+    /// Sets `min.compaction.lag.ms`: a reader that is not further behind than this sees every record (L-20).
+    #[must_use]
+    pub fn min_compaction_lag(mut self, lag: Duration) -> Self {
+        self.min_compaction_lag_ms = Some(millis(lag));
+        self
+    }
+
+    /// Sets `max.compaction.lag.ms`: a segment is closed when a record comes so much younger than its first one, and a
+    /// closed one is compacted when it is older, whatever the ratio; less than a millisecond is taken as one.
+    #[must_use]
+    pub fn max_compaction_lag(mut self, lag: Duration) -> Self {
+        self.max_compaction_lag_ms = Some(millis(lag).max(1));
+        self
+    }
+
+    /// Sets `delete.retention.ms`: how long a tombstone is kept after the clean that met it first.
+    #[must_use]
+    pub fn delete_retention(mut self, time: Duration) -> Self {
+        self.delete_retention_ms = Some(millis(time));
+        self
+    }
+
     /// Sets a key from text. Limits of retention that are negative mean that there is none.
     ///
     /// # Errors
@@ -289,6 +397,16 @@ impl TopicConfig {
                 Ok(ms) if ms >= 1 => self.segment_ms = Some(ms),
                 _ => return Err(invalid("a whole number of milliseconds, 1 or more, is expected")),
             },
+            MIN_DIRTY_RATIO => match value.parse().ok().and_then(DirtyRatio::new) {
+                Some(ratio) => self.min_cleanable_dirty_ratio = Some(ratio),
+                None => return Err(invalid("a number from 0 to 1 is expected")),
+            },
+            MIN_COMPACTION_LAG => self.min_compaction_lag_ms = Some(not_negative()?),
+            MAX_COMPACTION_LAG => match value.parse() {
+                Ok(ms) if ms >= 1 => self.max_compaction_lag_ms = Some(ms),
+                _ => return Err(invalid("a whole number of milliseconds, 1 or more, is expected")),
+            },
+            DELETE_RETENTION => self.delete_retention_ms = Some(not_negative()?),
             _ => return Err(invalid(&unknown_key())),
         }
         Ok(self)
@@ -310,6 +428,10 @@ impl TopicConfig {
             RETENTION_BYTES => self.retention_bytes = None,
             SEGMENT_BYTES => self.segment_bytes = None,
             SEGMENT_MS => self.segment_ms = None,
+            MIN_DIRTY_RATIO => self.min_cleanable_dirty_ratio = None,
+            MIN_COMPACTION_LAG => self.min_compaction_lag_ms = None,
+            MAX_COMPACTION_LAG => self.max_compaction_lag_ms = None,
+            DELETE_RETENTION => self.delete_retention_ms = None,
             _ => {
                 return Err(Error::InvalidConfig { key: key.into(), value: String::new(), reason: unknown_key() });
             }
@@ -345,6 +467,10 @@ impl TopicConfig {
             RETENTION_BYTES => self.retention_bytes.is_some(),
             SEGMENT_BYTES => self.segment_bytes.is_some(),
             SEGMENT_MS => self.segment_ms.is_some(),
+            MIN_DIRTY_RATIO => self.min_cleanable_dirty_ratio.is_some(),
+            MIN_COMPACTION_LAG => self.min_compaction_lag_ms.is_some(),
+            MAX_COMPACTION_LAG => self.max_compaction_lag_ms.is_some(),
+            DELETE_RETENTION => self.delete_retention_ms.is_some(),
             _ => self.timestamp_after_max_ms.is_some(),
         };
         KEYS.iter().filter(|key| is_set(key)).map(|&key| (key, self.value(key))).collect()
@@ -359,7 +485,11 @@ impl TopicConfig {
             RETENTION_MS => or_minus_one(self.retention_ms.flatten()),
             RETENTION_BYTES => or_minus_one(self.retention_bytes.flatten()),
             SEGMENT_BYTES => self.segment_limits().bytes.to_string(),
-            SEGMENT_MS => self.segment_limits().span_ms.to_string(),
+            SEGMENT_MS => self.segment_ms.unwrap_or(DEFAULT_SEGMENT_MS).to_string(),
+            MIN_DIRTY_RATIO => self.compaction_limits().min_dirty_ratio.as_f64().to_string(),
+            MIN_COMPACTION_LAG => self.compaction_limits().min_lag_ms.to_string(),
+            MAX_COMPACTION_LAG => self.compaction_limits().max_lag_ms.to_string(),
+            DELETE_RETENTION => self.compaction_limits().delete_retention_ms.to_string(),
             _ => self.timestamp_after_max_ms.unwrap_or(DEFAULT_TIMESTAMP_AFTER_MAX_MS).to_string(),
         }
     }
@@ -377,21 +507,45 @@ impl TopicConfig {
         self.cleanup_policy.unwrap_or_default()
     }
 
+    /// With compaction, a segment is also closed in time for `max.compaction.lag.ms`: open ones are not compacted.
     pub(crate) fn segment_limits(&self) -> SegmentLimits {
-        SegmentLimits {
-            bytes: self.segment_bytes.unwrap_or(DEFAULT_SEGMENT_BYTES),
-            span_ms: self.segment_ms.unwrap_or(DEFAULT_SEGMENT_MS),
+        let span_ms = self.segment_ms.unwrap_or(DEFAULT_SEGMENT_MS);
+        let most = if self.policy().compacts() { self.compaction_limits().max_lag_ms } else { i64::MAX };
+        SegmentLimits { bytes: self.segment_bytes.unwrap_or(DEFAULT_SEGMENT_BYTES), span_ms: span_ms.min(most) }
+    }
+
+    pub(crate) fn compaction_limits(&self) -> CompactionLimits {
+        CompactionLimits {
+            min_lag_ms: self.min_compaction_lag_ms.unwrap_or(0),
+            max_lag_ms: self.max_compaction_lag_ms.unwrap_or(i64::MAX),
+            min_dirty_ratio: self.min_cleanable_dirty_ratio.unwrap_or(DEFAULT_MIN_DIRTY_RATIO),
+            delete_retention_ms: self.delete_retention_ms.unwrap_or(DEFAULT_DELETE_RETENTION_MS),
         }
+    }
+
+    /// Whether the keys fit together: what depends on more than one of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidConfig`].
+    pub(crate) fn check(&self) -> Result<()> {
+        let CompactionLimits { min_lag_ms, max_lag_ms, .. } = self.compaction_limits();
+        if min_lag_ms <= max_lag_ms {
+            return Ok(());
+        }
+        Err(Error::InvalidConfig {
+            key: MIN_COMPACTION_LAG.into(),
+            value: min_lag_ms.to_string(),
+            reason: format!("it is more than `{MAX_COMPACTION_LAG}`, which is {max_lag_ms}: raise that, or lower this"),
+        })
     }
 
     /// What its policy lets go of by itself (L-8).
     pub(crate) fn retention_limits(&self) -> RetentionLimits {
-        match self.policy() {
-            CleanupPolicy::Keep => RetentionLimits::default(),
-            CleanupPolicy::Delete => {
-                RetentionLimits { age_ms: self.retention_ms.flatten(), bytes: self.retention_bytes.flatten() }
-            }
+        if !self.policy().deletes() {
+            return RetentionLimits::default();
         }
+        RetentionLimits { age_ms: self.retention_ms.flatten(), bytes: self.retention_bytes.flatten() }
     }
 
     /// Whether a producer's timestamp is within the bounds (R-12; the bounds themselves are). Says why not.
@@ -425,14 +579,23 @@ fn or_minus_one(limit: Option<impl ToString>) -> String {
 }
 
 fn parse_policy(value: &str) -> Result<CleanupPolicy, String> {
-    match value {
-        "delete" => Ok(CleanupPolicy::Delete),
-        "" => Ok(CleanupPolicy::Keep),
-        _ if value.split(',').any(|policy| policy.trim() == "compact") => {
-            Err("compaction is not there yet: `delete`, or nothing to keep everything, is expected".to_owned())
+    let mut policies = (false, false);
+    for policy in value.split(',').map(str::trim).filter(|policy| !policy.is_empty()) {
+        match policy {
+            "compact" => policies.0 = true,
+            "delete" => policies.1 = true,
+            _ => {
+                let expected = "`delete`, `compact`, `compact,delete`, or nothing to keep everything, is expected";
+                return Err(expected.to_owned());
+            }
         }
-        _ => Err("`delete`, or nothing to keep everything, is expected".to_owned()),
     }
+    Ok(match policies {
+        (true, true) => CleanupPolicy::CompactAndDelete,
+        (true, false) => CleanupPolicy::Compact,
+        (false, true) => CleanupPolicy::Delete,
+        (false, false) => CleanupPolicy::Keep,
+    })
 }
 
 /// As milliseconds; what is too long for them is the longest.
@@ -455,7 +618,11 @@ mod tests {
             .retention(Some(Duration::from_millis(7)))
             .retention_bytes(Some(8))
             .segment_bytes(9)
-            .segment_time(Duration::from_millis(10));
+            .segment_time(Duration::from_millis(10))
+            .min_cleanable_dirty_ratio(0.25)
+            .min_compaction_lag(Duration::from_millis(11))
+            .max_compaction_lag(Duration::from_millis(12))
+            .delete_retention(Duration::from_millis(13));
         assert_eq!(built.overrides().len(), KEYS.len());
         let mut parsed = TopicConfig::default();
         for (key, value) in built.overrides() {
@@ -479,9 +646,14 @@ mod tests {
             ("message.timestamp.after.max.ms", "-1"),
             ("message.timestamp.before.max.ms", ""),
             ("segment.index.bytes", "1"),
-            ("cleanup.policy", "compact"),
-            ("cleanup.policy", "compact,delete"),
             ("cleanup.policy", "remove"),
+            ("cleanup.policy", "compact,remove"),
+            ("min.cleanable.dirty.ratio", "1.1"),
+            ("min.cleanable.dirty.ratio", "-0.1"),
+            ("min.cleanable.dirty.ratio", "NaN"),
+            ("min.compaction.lag.ms", "-1"),
+            ("max.compaction.lag.ms", "0"),
+            ("delete.retention.ms", "-1"),
             ("retention.ms", "-2"),
             ("retention.ms", "1 d"),
             ("retention.bytes", "all"),
@@ -502,9 +674,29 @@ mod tests {
         let unlimited = limited.clone().set("retention.ms", "-1").unwrap().set("retention.bytes", "-5").unwrap();
         assert_eq!(unlimited.retention_limits(), none);
         assert_eq!(unlimited.get("retention.bytes"), Some("-1".to_owned()));
-        assert_eq!(limited.set("cleanup.policy", "").unwrap().retention_limits(), none);
-        let refused = TopicConfig::default().set("cleanup.policy", "compact").unwrap_err();
-        assert!(refused.to_string().contains("not there yet"), "{refused}");
+        assert_eq!(limited.clone().set("cleanup.policy", "").unwrap().retention_limits(), none);
+        for policy in ["compact,delete", "delete, compact"] {
+            let both = limited.clone().set("cleanup.policy", policy).unwrap();
+            assert_eq!(both.retention_limits(), limited.retention_limits());
+            assert_eq!(both.get("cleanup.policy"), Some("compact,delete".to_owned()));
+        }
+        assert_eq!(limited.set("cleanup.policy", "compact").unwrap().retention_limits(), none);
+    }
+
+    #[test]
+    fn lags_that_contradict_each_other_are_refused_together_only() {
+        let config = TopicConfig::default().min_compaction_lag(Duration::from_millis(9));
+        assert!(config.check().is_ok());
+        assert!(config.clone().max_compaction_lag(Duration::from_millis(9)).check().is_ok());
+        let error = config.max_compaction_lag(Duration::from_millis(8)).check().unwrap_err();
+        assert!(error.to_string().contains("max.compaction.lag.ms"), "{error}");
+    }
+
+    #[test]
+    fn a_compacted_topic_closes_its_segments_in_time() {
+        let config = TopicConfig::default().max_compaction_lag(Duration::from_millis(9));
+        assert_eq!(config.segment_limits().span_ms, DEFAULT_SEGMENT_MS);
+        assert_eq!(config.cleanup_policy(CleanupPolicy::Compact).segment_limits().span_ms, 9);
     }
 
     #[test]

@@ -152,6 +152,13 @@ pub enum Error {
         /// How many members it has.
         members: usize,
     },
+    /// The topic's `cleanup.policy` does not go with what was asked for (L-51).
+    PolicyViolation {
+        /// The topic.
+        topic: TopicName,
+        /// What its policy is, and what to do.
+        reason: String,
+    },
     /// A member of the group reads the topic, so that its commits can't be taken back (G-61).
     GroupSubscribedToTopic {
         /// The group.
@@ -398,6 +405,7 @@ impl fmt::Display for Error {
             Error::GroupNotEmpty { group, members } => {
                 write!(f, "group `{}` has members ({members}): close them first", group.escape_debug())
             }
+            Error::PolicyViolation { topic, reason } => write!(f, "policy of topic `{topic}`: {reason}"),
             Error::GroupSubscribedToTopic { group, topic } => write!(
                 f,
                 "group `{}` has a member that reads topic `{topic}`: unsubscribe it first",

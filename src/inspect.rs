@@ -81,6 +81,8 @@ pub struct CleanReport {
     pub partitions: u64,
     /// Segments deleted.
     pub segments: u64,
+    /// Partitions that were compacted.
+    pub compacted: u64,
     /// Records whose space was freed, those of earlier deletions included.
     pub records: u64,
     /// Bytes of chunks that were freed. They are used again; the file does not shrink.
@@ -95,10 +97,10 @@ pub struct CleanReport {
 
 impl fmt::Display for CleanReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { segments, partitions, records, bytes, .. } = self;
+        let Self { segments, partitions, compacted, records, bytes, .. } = self;
         write!(
             f,
-            "{segments} segments of {partitions} partitions deleted, {bytes} bytes of {records} records freed in {} ms",
+            "{segments} segments of {partitions} partitions deleted, {compacted} partitions compacted, {bytes} bytes of {records} records freed in {} ms",
             self.elapsed.as_millis()
         )?;
         if self.is_complete { Ok(()) } else { write!(f, "; there is more to do") }

@@ -94,6 +94,7 @@ mod codec;
 mod group;
 mod partitioner;
 mod retention;
+mod compaction;
 
 #[doc(hidden)]
 pub mod disk;
@@ -114,7 +115,7 @@ pub mod docs;
 #[doc(hidden)]
 pub mod fuzzing;
 
-pub use admin::{NewTopic, PartitionDescription, TopicDescription};
+pub use admin::{NewTopic, PartitionCompaction, PartitionDescription, TopicDescription};
 pub use assignor::{
     Assignor, GroupAssignment, GroupSpec, MemberSpec, RangeAssignor, RoundRobinAssignor, StickyAssignor,
     UniformAssignor, assignor_named,
@@ -124,7 +125,7 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::{CleanupPolicy, ConfigEntry, ConfigSource, Durability, MAX_MESSAGE_BYTES_LIMIT, TopicConfig};
 pub use consumer::{
     Consumer, ConsumerBuilder, ConsumerRecord, ConsumerRecords, Header, Headers, ListenerResult, OffsetReset,
-    OwnedRecord, RebalanceListener, RecordIter, RecordReceiver, Waker,
+    OwnedRecord, RebalanceListener, RecordIter, RecordReceiver, Table, Waker,
 };
 pub use error::{Error, Result};
 pub use group::{

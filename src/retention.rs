@@ -15,6 +15,8 @@ pub(crate) struct Segment {
     pub(crate) end: Offset,
     /// Bytes of its chunks.
     pub(crate) bytes: u64,
+    /// The timestamp of its first record, in milliseconds since the epoch.
+    pub(crate) first_timestamp: i64,
     /// The largest timestamp in it, in milliseconds since the epoch.
     pub(crate) max_timestamp: i64,
 }
@@ -79,6 +81,7 @@ mod tests {
         let segment = |(i, &(bytes, max_timestamp)): (u64, &(u64, i64))| Segment {
             end: Offset::new((i + 1) * 5),
             bytes,
+            first_timestamp: max_timestamp,
             max_timestamp,
         };
         (0..).zip(of).map(segment).collect()

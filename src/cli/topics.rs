@@ -179,12 +179,18 @@ fn write_description(out: &mut impl Write, topic: &TopicDescription) -> io::Resu
         topic.partitions().len(),
         configs.join(",")
     )?;
-    for PartitionDescription { partition, log_start, end, stored_bytes, segments, .. } in topic.partitions() {
-        writeln!(
+    for PartitionDescription { partition, log_start, end, stored_bytes, segments, compaction, .. } in topic.partitions()
+    {
+        write!(
             out,
             "\tTopic: {name}\tPartition: {partition}\tLeader: 0\tReplicas: 0\tIsr: 0\tLogStart: {log_start}\tLogEnd: {end}\t\
              Bytes: {stored_bytes}\tSegments: {segments}"
         )?;
+        if let Some(compaction) = compaction {
+            let (compacted, ratio) = (compaction.compacted, compaction.dirty_ratio());
+            write!(out, "\tCompacted: {compacted}\tDirtyRatio: {ratio:.2}\tKeys: {}", compaction.keys)?;
+        }
+        writeln!(out)?;
     }
     Ok(())
 }
@@ -197,6 +203,14 @@ fn as_json_object(topic: &TopicDescription) -> Value {
             "log_end": partition.end.get(),
             "bytes": partition.stored_bytes,
             "segments": partition.segments,
+            "compaction": partition.compaction.map(|compaction| json!({
+                "compacted": compaction.compacted.get(),
+                "clean_bytes": compaction.clean_bytes,
+                "dirty_bytes": compaction.dirty_bytes,
+                "dirty_ratio": compaction.dirty_ratio(),
+                "keys": compaction.keys,
+                "last_ms": compaction.last_ms,
+            })),
         })
     };
     let config = topic.config_entries().into_iter().map(|entry| {

@@ -4,8 +4,8 @@
 //! batch header, 60 bytes, little-endian
 //!  0  u32  topic number
 //!  4  u32  partition
-//!  8  u64  base offset          of the first record
-//! 16  u64  last offset          of the last record
+//!  8  u64  base offset          where the run begins: of the first record, or before it
+//! 16  u64  last offset          where it ends: of the last record, or behind it
 //! 24  i64  base timestamp       of the first record, in milliseconds since the epoch
 //! 32  i64  last timestamp       of the last record
 //! 40  i64  max timestamp        the largest of all
@@ -17,7 +17,9 @@
 //! 60  the records
 //! ```
 //!
-//! The first record has neither gap nor timestamp delta: the header says its offset and its time.
+//! A run covers its offsets from the first to the last without saying more than its records do: compaction drops records,
+//! and the run still covers their offsets, so that runs follow one another without a hole. The first record has no timestamp
+//! delta, as the header says its time, and a gap only when offsets before it were dropped.
 
 use std::fmt;
 
@@ -43,6 +45,11 @@ pub(crate) struct BatchHeader {
 impl BatchHeader {
     /// Length of an encoded header.
     pub(crate) const LEN: usize = 60;
+
+    /// Whether every offset that the run covers has its record.
+    pub(crate) fn is_dense(&self) -> bool {
+        self.last_offset - self.base_offset == u64::from(self.count).saturating_sub(1)
+    }
 
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         out.reserve(Self::LEN);
@@ -140,8 +147,8 @@ impl RecordBatch {
         if !walk.reader.is_empty() {
             return Err(DecodeError("a batch has bytes behind its last record"));
         }
-        if next_offset != self.header.last_offset.next() {
-            return Err(DecodeError("a batch's last offset is not that of its last record"));
+        if next_offset > self.header.last_offset.next() {
+            return Err(DecodeError("a batch's last record lies behind its last offset"));
         }
         if (timestamp, max_timestamp) != (self.header.last_timestamp, self.header.max_timestamp) {
             return Err(DecodeError("a batch's timestamps are not those of its records"));
@@ -159,7 +166,7 @@ impl RecordBatch {
         size_of::<Self>() + self.bytes.len()
     }
 
-    /// The place of the first record at or behind `offset`; `None` when all lie before it.
+    /// The place of the first record at or behind `offset`; `None` when all lie before it, even if the run covers `offset`.
     pub(crate) fn find(&self, offset: Offset) -> Option<Place> {
         if offset > self.header.last_offset {
             return None;

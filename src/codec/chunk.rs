@@ -15,7 +15,7 @@
 use super::batch::{BatchHeader, Place, RecordBatch, Walk, WalkedRecord};
 use super::record;
 use super::{DecodeError, Reader, Writer};
-use crate::types::{Offset, TopicId};
+use crate::types::{Offset, TimestampType, TopicId};
 
 /// The newest chunk version that this release reads, and the one it writes.
 pub(crate) const CHUNK_VERSION: u8 = 1;
@@ -94,11 +94,14 @@ pub(crate) struct ChunkWriter {
     header: Option<BatchHeader>,
     bytes: Vec<u8>,
     room: ChunkRoom,
+    /// Where the chunk under way begins, or the next one, while records are being dropped: each chunk covers the offsets from
+    /// the end of the one before. `None`: a chunk begins with its first record.
+    begin: Option<Offset>,
 }
 
 impl ChunkWriter {
     pub(crate) fn new(topic: TopicId) -> Self {
-        Self { topic, header: None, bytes: Vec::new(), room: ChunkRoom::FULL }
+        Self { topic, header: None, bytes: Vec::new(), room: ChunkRoom::FULL, begin: None }
     }
 
     /// Makes it ready for another partition or segment. Nothing may be left in it.
@@ -107,6 +110,23 @@ impl ChunkWriter {
         self.topic = topic;
         self.header = None;
         self.room = room;
+        self.begin = None;
+    }
+
+    /// Lets the chunks from here on cover all offsets from `begin` on, whatever records are left of them.
+    pub(crate) fn begin_at(&mut self, begin: Offset) {
+        self.begin = Some(begin);
+    }
+
+    /// Lets the chunk under way cover the offsets up to `last`. `false`: there is none, as no record was kept.
+    pub(crate) fn cover_up_to(&mut self, last: Offset) -> bool {
+        match &mut self.header {
+            None => false,
+            Some(header) => {
+                header.last_offset = header.last_offset.max(last);
+                true
+            }
+        }
     }
 
     /// The timestamp of the first record of the chunk under way.
@@ -120,17 +140,59 @@ impl ChunkWriter {
         batch: &RecordBatch,
         mut emit: impl FnMut(Chunk<'_>) -> Result<ChunkRoom, E>,
     ) -> Result<(), E> {
-        if self.header.is_some_and(|header| header.timestamp_type != batch.header.timestamp_type) {
-            self.flush(&mut emit)?;
-        }
-        let mut walk = batch.walk(Place::start(&batch.header));
-        if self.has_room_for(batch.records().len()) {
+        let fits = self.has_room_for(batch.records().len()) && self.takes(batch.header.timestamp_type);
+        if fits && batch.header.is_dense() {
+            let walk = batch.walk(Place::start(&batch.header));
             self.append(batch, walk, &Run::whole(&batch.header));
             return Ok(());
         }
+        self.push_kept(batch, |_| true, &mut emit)
+    }
+
+    /// The same for those records of a batch whose offsets are to be kept.
+    pub(crate) fn push_kept<E>(
+        &mut self,
+        batch: &RecordBatch,
+        mut keep: impl FnMut(Offset) -> bool,
+        mut emit: impl FnMut(Chunk<'_>) -> Result<ChunkRoom, E>,
+    ) -> Result<(), E> {
+        if !self.takes(batch.header.timestamp_type) {
+            self.flush(&mut emit)?;
+        }
+        let mut walk = batch.walk(Place::start(&batch.header));
+        let mut from = walk.clone();
+        // Runs end before a record that goes, and the next one begins behind it.
+        let mut kept = 0;
         while walk.place().remaining > 0 {
+            let Some(record) = walk.next() else { break };
+            if keep(record.offset) {
+                kept += 1;
+                continue;
+            }
+            self.push_run(batch, from, kept, &mut emit)?;
+            from = walk.clone();
+            kept = 0;
+        }
+        self.push_run(batch, from, kept, &mut emit)
+    }
+
+    /// Whether records with such timestamps go into the chunk under way: chunks never mix the types.
+    fn takes(&self, timestamp_type: TimestampType) -> bool {
+        self.header.is_none_or(|header| header.timestamp_type == timestamp_type)
+    }
+
+    /// Appends the `count` records from `walk` on.
+    fn push_run<E>(
+        &mut self,
+        batch: &RecordBatch,
+        mut walk: Walk<'_>,
+        count: u32,
+        mut emit: impl FnMut(Chunk<'_>) -> Result<ChunkRoom, E>,
+    ) -> Result<(), E> {
+        let behind = walk.place().remaining.saturating_sub(count);
+        while walk.place().remaining > behind {
             let from = walk.clone();
-            match self.fit(&mut walk) {
+            match self.fit(&mut walk, behind) {
                 Some(run) => self.append(batch, from, &run),
                 None => self.flush(&mut emit)?,
             }
@@ -138,14 +200,14 @@ impl ChunkWriter {
         Ok(())
     }
 
-    /// Moves `walk` over the longest run that fits. An empty chunk takes at least one record, whatever its size: if it does
-    /// not fit into the segment, it is the first one of the next.
-    fn fit(&mut self, walk: &mut Walk<'_>) -> Option<Run> {
+    /// Moves `walk` over the longest run that fits, up to where `behind` records are left. An empty chunk takes at least one
+    /// record, whatever its size: if it does not fit into the segment, it is the first one of the next.
+    fn fit(&mut self, walk: &mut Walk<'_>, behind: u32) -> Option<Run> {
         let start = walk.place().index();
         let mut run: Option<Run> = None;
-        loop {
+        while walk.place().remaining > behind {
             let before = walk.clone();
-            let Some(record) = walk.next() else { return run };
+            let Some(record) = walk.next() else { break };
             let end = walk.place().index();
             let first_of_all = self.header.is_none() && run.is_none();
             if !self.has_room_for(end - start) {
@@ -157,6 +219,7 @@ impl ChunkWriter {
             }
             run.get_or_insert_with(|| Run::before(&record, end)).add(&record, end);
         }
+        run
     }
 
     /// Closes the chunk under way, if there is one.
@@ -176,6 +239,7 @@ impl ChunkWriter {
             space.copy_from_slice(&crc.to_le_bytes());
         }
         self.room = emit(Chunk { header, bytes: &self.bytes })?;
+        self.begin = self.begin.map(|_| header.last_offset.next());
         self.bytes.clear();
         Ok(())
     }
@@ -197,8 +261,9 @@ impl ChunkWriter {
             None => {
                 self.bytes.clear();
                 self.bytes.resize(PREFIX_LEN, 0);
+                let base_offset = self.begin.unwrap_or(first.offset);
                 self.header = Some(BatchHeader {
-                    base_offset: first.offset,
+                    base_offset,
                     last_offset: run.last_offset,
                     base_timestamp: first.timestamp,
                     last_timestamp: run.last_timestamp,
@@ -206,7 +271,7 @@ impl ChunkWriter {
                     count: run.count,
                     ..batch.header
                 });
-                (0, 0)
+                (first.offset - base_offset, 0)
             }
             Some(header) => {
                 let gap = first.offset - header.last_offset.next();
@@ -272,7 +337,6 @@ mod tests {
     use super::super::batch::tests::{LOG, batch_of, encoded};
     use super::super::{BatchBuilder, RawHeader, RecordParts};
     use super::*;
-    use crate::types::TimestampType;
     use proptest::prelude::*;
 
     const TOPIC: TopicId = TopicId::new(77);

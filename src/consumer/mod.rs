@@ -9,9 +9,11 @@ mod options;
 mod positions;
 mod receiver;
 mod records;
+mod table;
 
 pub use handle::{Consumer, Waker};
 pub use listener::{ListenerResult, RebalanceListener};
 pub use options::{ConsumerBuilder, OffsetReset};
 pub use receiver::RecordReceiver;
 pub use records::{ConsumerRecord, ConsumerRecords, Header, Headers, OwnedRecord, RecordIter};
+pub use table::Table;

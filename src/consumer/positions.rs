@@ -122,12 +122,20 @@ impl Assigned {
         if self.place.is_some() {
             return Ok(());
         }
-        let mut batches = Vec::new();
-        engine.read(&self.log, offset, self.read_ahead, &mut batches)?;
-        self.read_ahead = (self.read_ahead * 2).min(MAX_READ_AHEAD);
-        self.fetched = batches.into();
-        self.enter(offset);
-        Ok(())
+        let mut from = offset;
+        loop {
+            let mut batches = Vec::new();
+            engine.read(&self.log, from, self.read_ahead, &mut batches)?;
+            self.read_ahead = (self.read_ahead * 2).min(MAX_READ_AHEAD);
+            let Some(behind) = batches.last().map(|batch| batch.header.last_offset.next()) else { return Ok(()) };
+            self.fetched = batches.into();
+            self.enter(offset);
+            // Compaction may have dropped the records at the end of what a chunk covers.
+            if self.place.is_some() {
+                return Ok(());
+            }
+            from = behind;
+        }
     }
 
     /// Gives out runs until the budget or what was read ahead is used up; moves the position behind them. `false` when the

@@ -262,10 +262,17 @@ impl OwnedRecord {
             let mut walk = run.batch.walk(run.from);
             (0..run.count).map(move |_| {
                 let from = walk.place();
-                let next = walk.next().map_or(from.next_offset, |_| walk.place().next_offset);
-                OwnedRecord { run: Run { from, count: 1, next, ..run.clone() } }
+                walk.pass();
+                OwnedRecord::at(&run.log, &run.batch, from)
             })
         })
+    }
+
+    /// The record at `place` of a batch.
+    pub(super) fn at(log: &Arc<PartitionLog>, batch: &Arc<RecordBatch>, place: Place) -> Self {
+        let mut walk = batch.walk(place);
+        let next = walk.next().map_or(place.next_offset, |_| walk.place().next_offset);
+        Self { run: Run { log: Arc::clone(log), batch: Arc::clone(batch), from: place, count: 1, next } }
     }
 
     /// The record.

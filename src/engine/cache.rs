@@ -43,6 +43,17 @@ impl ChunkCache {
         }
     }
 
+    /// Forgets the chunks of a partition: they were written again with fewer records in them.
+    pub(crate) fn forget(&mut self, log: LogId) {
+        let keys = self.chunks.range((log, Offset::ZERO)..=(log, Offset::MAX)).map(|(key, _)| *key);
+        for key in keys.collect::<Vec<_>>() {
+            if let Some(chunk) = self.chunks.remove(&key) {
+                self.bytes -= chunk.size();
+            }
+        }
+        self.order.retain(|(other, _)| *other != log);
+    }
+
     /// Takes chunks in, and lets the oldest go.
     pub(crate) fn insert(&mut self, log: LogId, chunks: &[Arc<RecordBatch>]) {
         for chunk in chunks {

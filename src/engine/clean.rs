@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::MutexGuard;
 
+use super::compact::Pass;
 use super::log::PartitionLog;
 use super::topic::Topic;
 use super::{Engine, Options};
-use crate::config::CleanupPolicy;
 use crate::error::{Error, Result};
 use crate::inspect::{CleanReport, VacuumReport};
 use crate::retention::{Segment, beyond_limits, beyond_total};
@@ -90,8 +90,19 @@ impl Garbage {
 /// Who cleans: one at a time.
 #[derive(Debug, Default)]
 pub(super) struct Cleaner {
-    /// The partitions that the background thread's clean under way has not looked at yet.
-    round: Option<VecDeque<Arc<PartitionLog>>>,
+    /// The background thread's clean under way.
+    round: Option<Round>,
+    /// The compaction under way, whoever began it.
+    pass: Option<Pass>,
+}
+
+/// What a clean has not looked at yet.
+#[derive(Debug)]
+struct Round {
+    /// Partitions with limits.
+    limited: VecDeque<Arc<PartitionLog>>,
+    /// Partitions to be compacted; `None`: not looked for yet.
+    to_compact: Option<VecDeque<Arc<PartitionLog>>>,
 }
 
 /// When cleans are due, and when one was done.
@@ -119,10 +130,10 @@ fn next_clean(options: &Options) -> Option<Instant> {
 
 /// What a call of clean may still do, and has done.
 #[derive(Debug)]
-struct Work {
+pub(super) struct Work {
     started: Instant,
     budget: Duration,
-    report: CleanReport,
+    pub(super) report: CleanReport,
 }
 
 impl Work {
@@ -130,11 +141,11 @@ impl Work {
         Self { started: Instant::now(), budget, report: CleanReport::default() }
     }
 
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.started.elapsed() >= self.budget
     }
 
-    fn step(&mut self, freed: Freed, since: Instant) {
+    pub(super) fn step(&mut self, freed: Freed, since: Instant) {
         let report = &mut self.report;
         report.steps += 1;
         report.records += freed.records;
@@ -226,11 +237,14 @@ impl Engine {
         if caller == Caller::User || cleaner.round.is_none() {
             cleaner.round = Some(self.begin_round(caller)?);
         }
-        while let Some(log) = cleaner.round.as_mut().and_then(VecDeque::pop_front) {
+        while let Some(log) = cleaner.round.as_mut().and_then(|round| round.limited.pop_front()) {
             self.clean_log(&log, work)?;
             if work.is_over() && (work.report.steps > 0 || caller == Caller::Background) {
                 return Ok(());
             }
+        }
+        if !self.compact_all(cleaner, work)? {
+            return Ok(());
         }
         if self.fit_into_max_bytes(work)? && self.garbage.lock().is_empty() {
             cleaner.round = None;
@@ -239,19 +253,46 @@ impl Engine {
         Ok(())
     }
 
+    /// Compacts what is due. `false`: there was no time for all of it.
+    fn compact_all(&self, cleaner: &mut Cleaner, work: &mut Work) -> Result<bool> {
+        loop {
+            let pass = match (cleaner.pass.take(), &mut cleaner.round) {
+                (Some(pass), _) => pass,
+                (None, Some(Round { to_compact: Some(to_compact), .. })) => match to_compact.pop_front() {
+                    Some(log) => match self.pass_due(&log)? {
+                        Some(pass) => pass,
+                        None => continue,
+                    },
+                    None => return Ok(true),
+                },
+                (None, Some(Round { to_compact, .. })) => {
+                    *to_compact = Some(self.passes_due()?);
+                    continue;
+                }
+                (None, None) => return Ok(true),
+            };
+            cleaner.pass = self.go_on_compacting(pass, work)?;
+            if work.is_over() {
+                return Ok(false);
+            }
+        }
+    }
+
     /// Whether nothing is deleted but what was deleted before: where cleans are made by hand only, the background thread still
     /// frees what the last session has left.
     fn only_frees(&self, caller: Caller) -> bool {
         caller == Caller::Background && self.options.clean_interval.is_none()
     }
 
-    /// The partitions that a round looks at one by one.
-    fn begin_round(&self, caller: Caller) -> Result<VecDeque<Arc<PartitionLog>>> {
+    /// What a round looks at one by one.
+    fn begin_round(&self, caller: Caller) -> Result<Round> {
         self.cleans.lock().stored_bytes = 0;
         let has_limits = |topic: &&Arc<Topic>| topic.config.retention_limits().is_any();
         let topics = self.topics();
-        let round: VecDeque<_> = topics.iter().filter(has_limits).flat_map(|topic| topic.partitions.clone()).collect();
-        let looks_at_something = !round.is_empty() || self.options.max_bytes.is_some();
+        let limited: VecDeque<_> =
+            topics.iter().filter(has_limits).flat_map(|topic| topic.partitions.clone()).collect();
+        let compacts = topics.iter().any(|topic| topic.config.policy().compacts());
+        let looks_at_something = !limited.is_empty() || compacts || self.options.max_bytes.is_some();
         if caller == Caller::User && looks_at_something {
             match self.checkpoint() {
                 // What is in the store can be cleaned, and that makes room.
@@ -259,7 +300,7 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
-        Ok(round)
+        Ok(Round { limited, to_compact: None })
     }
 
     /// Deletes what is beyond the limits of one partition.
@@ -280,7 +321,7 @@ impl Engine {
             return Ok(true);
         }
         let mut candidates = Vec::new();
-        for topic in self.topics().iter().filter(|topic| topic.config.policy() == CleanupPolicy::Delete) {
+        for topic in self.topics().iter().filter(|topic| topic.config.policy().deletes()) {
             for log in &topic.partitions {
                 let bound = self.cut_bound(log);
                 let mut segments = self.store.segments(log.id)?;
@@ -423,7 +464,7 @@ impl Engine {
     }
 
     /// The present version of a log's topic; `None` when it is gone.
-    fn topic_of(&self, log: &PartitionLog) -> Option<Arc<Topic>> {
+    pub(super) fn topic_of(&self, log: &PartitionLog) -> Option<Arc<Topic>> {
         let topic = self.topic(log.topic.as_str()).ok()?;
         (topic.number == log.id.topic).then_some(topic)
     }

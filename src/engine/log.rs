@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -38,6 +38,8 @@ pub(crate) struct PartitionLog {
     waiters: Mutex<Vec<Arc<Waiter>>>,
     /// Whether there are any, to look at without the lock.
     is_read: AtomicBool,
+    /// How many read what a compacted partition says of its keys. Compaction drops nothing meanwhile.
+    readers_of_table: AtomicUsize,
 }
 
 /// Where the records from an offset on are.
@@ -71,6 +73,7 @@ impl PartitionLog {
             tail: Mutex::new(VecDeque::new()),
             waiters: Mutex::new(Vec::new()),
             is_read: AtomicBool::new(false),
+            readers_of_table: AtomicUsize::new(0),
         }
     }
 
@@ -179,6 +182,18 @@ impl PartitionLog {
             waiters.swap_remove(i);
         }
         self.is_read.store(!waiters.is_empty(), Ordering::SeqCst);
+    }
+
+    pub(crate) fn add_reader_of_table(&self) {
+        self.readers_of_table.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn remove_reader_of_table(&self) {
+        self.readers_of_table.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn has_readers_of_table(&self) -> bool {
+        self.readers_of_table.load(Ordering::SeqCst) > 0
     }
 
     fn notify(&self) {

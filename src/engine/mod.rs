@@ -12,6 +12,8 @@
 //! | `cache` | chunks that were read lately, shared by all consumers |
 //! | `checkpoint` | the tail moves into the store |
 //! | `clean` | retention, and freeing what deletions have hidden, in steps |
+//! | `compact` | compaction by key, in steps |
+//! | `table` | what a compacted topic says of its keys |
 //! | `background` | what happens without anybody waiting for it |
 //! | `check` | looking at everything, and counting it |
 //! | `groups` | consumer groups: what is journaled of them |
@@ -42,6 +44,7 @@ mod check;
 mod checkpoint;
 mod clean;
 mod commit;
+mod compact;
 mod groups;
 mod health;
 mod log;
@@ -50,6 +53,7 @@ mod progress;
 mod read;
 mod send;
 mod sequencer;
+mod table;
 mod topic;
 mod topics;
 mod waiting;
@@ -64,6 +68,7 @@ use parking_lot::Mutex;
 
 pub(crate) use background::Background;
 pub(crate) use commit::in_callback;
+pub(crate) use compact::records_within;
 pub(crate) use groups::{
     Committer, Duty, Group, JoinRequest, Liveness, MemberId, PartitionOffset, Start, Subscription,
 };
@@ -73,8 +78,8 @@ pub(crate) use sequencer::{GroupNumber, Keys, Sequenced};
 pub(crate) use topic::Topic;
 pub(crate) use waiting::Waiter;
 
-pub(crate) use crate::store::PartitionUsage;
-
+pub(crate) use crate::store::Compaction;
+pub(crate) use read::Usage;
 use crate::clock::Clock;
 use crate::codec::Mark;
 use crate::config::Durability;
@@ -110,6 +115,8 @@ pub(crate) struct Options {
     pub(crate) vacuum_at_close: Option<f64>,
     /// Chunks that a step of a clean frees.
     pub(crate) clean_step: usize,
+    /// Records that compaction reads before it goes on with them.
+    pub(crate) compaction_records: usize,
     /// How long what a group without members committed is kept; `None`: for ever.
     pub(crate) offsets_retention: Option<Duration>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -119,6 +126,11 @@ pub(crate) struct Options {
 const LARGE_GROUP: usize = 2 << 20;
 
 impl Options {
+    /// Chunks that a step of a compaction writes again: reading and writing one takes longer than freeing it.
+    fn drop_step(&self) -> usize {
+        (self.clean_step / 4).max(1)
+    }
+
     /// Bytes from which on a group does not linger, and goes straight into the store: it is written once instead of twice.
     fn large_group(&self) -> usize {
         LARGE_GROUP.min(self.checkpoint_bytes)
@@ -251,6 +263,7 @@ mod tests {
             clean_interval: None,
             max_bytes: None,
             clean_step: 256,
+            compaction_records: 1_000,
             vacuum_at_close: None,
             offsets_retention: None,
             clock: Arc::new(SystemClock),

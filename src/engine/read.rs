@@ -7,8 +7,18 @@ use super::log::{PartitionLog, Source};
 use super::topic::Topic;
 use crate::codec::RecordBatch;
 use crate::error::{Error, Result};
-use crate::store::PartitionUsage;
+use crate::compaction::Standing;
+use crate::store::{Compaction, PartitionUsage};
 use crate::types::{LogId, Offset, OffsetAndTimestamp, OffsetSpec};
+
+/// What a partition takes, and how it stands.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Usage {
+    pub(crate) bytes: u64,
+    pub(crate) segments: u64,
+    /// `None` unless the topic is compacted.
+    pub(crate) compaction: Option<(Standing, Compaction)>,
+}
 
 impl Engine {
     /// Gives out batches from `from` on, until `max_bytes` are passed; at least one if there is one. Nothing when `from` is
@@ -39,9 +49,14 @@ impl Engine {
     }
 
     /// How much of each partition of a topic is in the store.
-    pub(crate) fn usage(&self, topic: &Topic) -> Result<Vec<PartitionUsage>> {
+    pub(crate) fn usage(&self, topic: &Topic) -> Result<Vec<Usage>> {
         let logs: Vec<LogId> = topic.partitions.iter().map(|log| log.id).collect();
-        self.store.usage(&logs)
+        let usage = |(log, usage): (&Arc<PartitionLog>, PartitionUsage)| {
+            let compacts = topic.config.policy().compacts();
+            let compaction = compacts.then(|| self.standing(topic, log)).transpose()?;
+            Ok(Usage { bytes: usage.bytes, segments: usage.segments, compaction })
+        };
+        topic.partitions.iter().zip(self.store.usage(&logs)?).map(usage).collect()
     }
 
     /// The offset that is meant, and its record's timestamp where the record had to be found; `None` when no record fits

@@ -190,6 +190,10 @@ impl Sequencer {
         if size > limit {
             return Err(Error::RecordTooLarge { size, limit, limit_name: "max.message.bytes" });
         }
+        if record.key.is_none() && config.policy().compacts() {
+            let reason = "a compacted topic takes records with a key only".to_owned();
+            return Err(Error::InvalidRecord { index: context.index, reason });
+        }
         let timestamp_type = config.record_timestamp_type();
         let timestamp = match (timestamp_type, record.timestamp) {
             (TimestampType::LogAppendTime, _) | (_, None) => context.now_ms,

@@ -12,7 +12,7 @@ use super::Engine;
 use super::clean::Waste;
 use super::commit::LargeGroups;
 use super::topic::Topic;
-use crate::config::TopicConfig;
+use crate::config::{CleanupPolicy, TopicConfig};
 use crate::error::{Error, Result};
 use crate::store::{Purpose, TopicRow};
 use crate::types::{LogId, MAX_PARTITIONS, Offset, OffsetSpec, TopicId, TopicName, TopicNumber, TopicPartition};
@@ -21,6 +21,7 @@ impl Engine {
     /// Creates a topic. It exists when this returns, also after a power loss.
     pub(crate) fn create_topic(&self, name: &TopicName, partitions: u32, config: TopicConfig) -> Result<Arc<Topic>> {
         check_partition_count(partitions)?;
+        config.check()?;
         let _turn = self.turn_to_change()?;
         let number = {
             let sequencer = self.sequencer.lock();
@@ -105,6 +106,7 @@ impl Engine {
         // The caller's code runs before any lock is taken; a change made meanwhile by somebody else is not lost unseen.
         let before = self.topic(name)?;
         let config = change(before.config.clone())?;
+        config.check()?;
         let _turn = self.turn_to_change()?;
         let topic = self.topic(name)?;
         if !Arc::ptr_eq(&topic, &before) {
@@ -148,6 +150,10 @@ impl Engine {
         let _turn = self.turn_to_change()?;
         let topic = self.topic(partition.topic())?;
         let log = topic.partition(partition.partition())?;
+        if topic.config.policy() == CleanupPolicy::Compact {
+            let reason = "it is `compact`, which keeps the last record of each key: add `delete` to it first".to_owned();
+            return Err(Error::PolicyViolation { topic: topic.name.clone(), reason });
+        }
         let start = match before {
             OffsetSpec::Offset(offset) => Offset::new(offset),
             spec => self.offset_of(log, spec)?.0.unwrap_or(log.end()),

@@ -32,6 +32,8 @@ impl Update<'_> {
             let mut sink = Sink::open(&mut self.tables, log, row, limits, last.as_ref())?;
             self.writer.reset(topic, sink.room());
             if let Some((_, batch)) = &last {
+                // It may cover more than its records.
+                self.writer.begin_at(batch.header.base_offset);
                 self.writer.push(batch, |chunk| sink.put(&chunk))?;
             }
             let mut following = Some(first);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use redb::{ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
+use super::keys::{COMPACTIONS, Compaction, KEYS, KeyBlock, SUPERSEDED, SupersededRow, find_key};
 use super::open::{Store, begin_write};
 use super::read::{decode_entry, decode_stored_chunk, required_meta};
 use super::schema::{
@@ -12,7 +13,8 @@ use super::schema::{
     log_of,
 };
 use super::trouble::FromRedb;
-use crate::codec::RecordBatch;
+use crate::codec::{Place, RecordBatch};
+use crate::compaction::KeyHash;
 use crate::error::Result;
 use crate::types::{LogId, Offset, TopicId};
 
@@ -119,9 +121,14 @@ struct Known {
     /// Topics whose rows and chunks wait to be freed: they are read, and need not fit together.
     deleted: BTreeMap<u32, DeletedRow>,
     partitions: BTreeMap<LogKey, PartitionRow>,
+    compactions: BTreeMap<LogKey, Compaction>,
 }
 
 impl Known {
+    fn is_compacted(&self, log: LogId) -> bool {
+        self.compactions.contains_key(&log_key(log))
+    }
+
     /// The id that the chunks of a topic carry.
     fn id(&self, topic: u32) -> Option<TopicId> {
         let deleted = || self.deleted.get(&topic).map(|topic| topic.id);
@@ -131,6 +138,20 @@ impl Known {
     fn log_start(&self, log: LogId) -> Offset {
         self.partitions.get(&log_key(log)).map_or(Offset::ZERO, |row| row.log_start)
     }
+}
+
+/// What is known of the table of keys of one partition.
+#[derive(Debug, Default)]
+struct KeyCheck {
+    row: Compaction,
+    log_start: Offset,
+    keys: u64,
+    /// Keys whose record does not lie below the log start.
+    live: u64,
+    /// Keys whose record was found.
+    found: u64,
+    /// Sorted.
+    superseded: Vec<Offset>,
 }
 
 /// What the chunks of one partition add up to.
@@ -172,11 +193,15 @@ impl StoreCheck {
         let mut partitions: BTreeMap<LogKey, PartitionRow> = self.rows(&transaction.open_table(PARTITIONS).redb()?)?;
         partitions.retain(|key, _| !deleted.contains_key(&key.0));
         self.partitions = partitions.len() as u64;
-        let known = Known { topics, deleted, partitions };
-        for key in known.partitions.keys() {
+        let mut compactions: BTreeMap<LogKey, Compaction> = self.rows(&transaction.open_table(COMPACTIONS).redb()?)?;
+        compactions.retain(|key, _| !deleted.contains_key(&key.0));
+        let known = Known { topics, deleted, partitions, compactions };
+        for key in known.partitions.keys().chain(known.compactions.keys()) {
             self.check_known(&known.topics, "", log_of(*key));
         }
-        let (walked, segments) = self.walk_chunks(transaction, &known)?;
+        let mut keys = self.keys(transaction, &known)?;
+        let (walked, segments) = self.walk_chunks(transaction, &known, &mut keys)?;
+        self.check_keys(&keys);
         self.check_segments(transaction, &known, segments)?;
         self.check_partitions(&known.partitions, walked);
         self.walk_groups(transaction, &known.topics)
@@ -227,6 +252,7 @@ impl StoreCheck {
         &mut self,
         transaction: &ReadTransaction,
         known: &Known,
+        keys: &mut BTreeMap<LogKey, KeyCheck>,
     ) -> Result<(BTreeMap<LogKey, Walked>, BTreeMap<ChunkKey, IndexRow>)> {
         let mut walked: BTreeMap<LogKey, Walked> = BTreeMap::new();
         let mut chunks = BTreeMap::new();
@@ -251,6 +277,9 @@ impl StoreCheck {
             self.bytes += u64::from(row.bytes);
             let walked = walked.entry(log_key(log)).or_insert_with(|| Walked::before(&batch));
             self.follow(walked, &batch, &row, known.log_start(log));
+            if let Some(keys) = keys.get_mut(&log_key(log)) {
+                self.look_up_keys(transaction, &batch, topic, keys)?;
+            }
             chunks.insert(chunk_key(log, batch.header.base_offset), row);
         }
         let mut index: BTreeMap<ChunkKey, IndexRow> = self.rows(&transaction.open_table(INDEX).redb()?)?;
@@ -311,16 +340,95 @@ impl StoreCheck {
                 }
             }
         }
-        // What was freed from a partition's first segment is still in its largest timestamp.
+        // What was freed from a partition's first segment is still in its largest timestamp, and what was compacted away from
+        // any of them.
         let mut log = None;
         for (key, segment) in &mut expected {
-            if log.replace(chunk_of(*key).0) != Some(chunk_of(*key).0) {
+            let is_first = log.replace(chunk_of(*key).0) != Some(chunk_of(*key).0);
+            if is_first || known.is_compacted(chunk_of(*key).0) {
                 let max = found.get(key).map_or(segment.max_timestamp, |row| row.max_timestamp);
                 segment.max_timestamp = segment.max_timestamp.max(max);
             }
         }
         self.compare("segments", &expected, &found);
         Ok(())
+    }
+
+    /// Counts the tables of keys, and sees to it that their blocks are in order.
+    fn keys(&mut self, transaction: &ReadTransaction, known: &Known) -> Result<BTreeMap<LogKey, KeyCheck>> {
+        let mut checks: BTreeMap<LogKey, KeyCheck> = BTreeMap::new();
+        for (key, compaction) in &known.compactions {
+            let log_start = known.log_start(log_of(*key));
+            checks.insert(*key, KeyCheck { row: compaction.clone(), log_start, ..KeyCheck::default() });
+        }
+        let mut last: Option<(LogKey, u64)> = None;
+        for entry in transaction.open_table(KEYS).redb()?.iter().redb()? {
+            if self.is_enough() {
+                break;
+            }
+            let Some((key, KeyBlock(entries))) = self.found(decode_entry::<KeyBlock>(entry)) else { continue };
+            let log = (key.0, key.1);
+            if last.is_some_and(|(other, prefix)| other == log && prefix >= key.2) {
+                self.find(format!("{}: a key lies in the wrong block", log_of(log)));
+            }
+            last = entries.last().map(|entry| (log, entry.key.prefix()));
+            match checks.get_mut(&log) {
+                Some(check) => {
+                    check.keys += entries.len() as u64;
+                    let live = entries.iter().filter(|entry| entry.offset >= check.log_start);
+                    check.live += live.count() as u64;
+                }
+                None if known.deleted.contains_key(&key.0) => {}
+                None => self.find(format!("{}: it has keys and was not compacted", log_of(log))),
+            }
+        }
+        for entry in transaction.open_table(SUPERSEDED).redb()?.iter().redb()? {
+            if self.is_enough() {
+                break;
+            }
+            let Some((key, row)) = self.found(decode_entry::<SupersededRow>(entry)) else { continue };
+            if let Some(check) = checks.get_mut(&(key.0, key.1)) {
+                check.superseded.extend(row.offsets);
+            }
+        }
+        checks.values_mut().for_each(|check| check.superseded.sort_unstable());
+        Ok(checks)
+    }
+
+    /// Compares the records of a chunk with the table of keys.
+    fn look_up_keys(
+        &mut self,
+        transaction: &ReadTransaction,
+        batch: &RecordBatch,
+        topic: TopicId,
+        check: &mut KeyCheck,
+    ) -> Result<()> {
+        for record in batch.walk(Place::start(&batch.header)).filter(|record| record.offset >= check.log_start) {
+            let log = batch.header.log;
+            let key = record.key().map(|key| KeyHash::of(topic, key));
+            let entry = key.map(|key| find_key(transaction, log, key)).transpose()?.flatten();
+            if entry.is_some_and(|entry| entry.offset == record.offset) {
+                check.found += 1;
+            } else if record.offset < check.row.compacted {
+                let is_newer = entry.is_none_or(|entry| entry.offset > record.offset);
+                if !is_newer || check.superseded.binary_search(&record.offset).is_err() {
+                    self.find(format!("{log}, offset {}: the table of keys does not know of it", record.offset));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_keys(&mut self, checks: &BTreeMap<LogKey, KeyCheck>) {
+        for (key, check) in checks {
+            let log = log_of(*key);
+            if check.keys != check.row.keys {
+                self.find(format!("{log}: it has {} keys and counts {}", check.keys, check.row.keys));
+            }
+            if check.found != check.live {
+                self.find(format!("{log}: {} of {} keys have their record", check.found, check.live));
+            }
+        }
     }
 
     fn check_partitions(&mut self, partitions: &BTreeMap<LogKey, PartitionRow>, mut walked: BTreeMap<LogKey, Walked>) {

@@ -95,9 +95,14 @@ impl Update<'_> {
             self.remove_chunks(&front, first, *last)?;
             return Ok(freed);
         }
-        let Tables { segments, partitions, deleted, .. } = &mut self.tables;
-        let rows = remove_front(segments, first..=(number, u32::MAX, u64::MAX), most)?
-            + remove_front(partitions, (number, 0)..=(number, u32::MAX), most)?;
+        let Tables { segments, partitions, keys, superseded, compactions, deleted, .. } = &mut self.tables;
+        let all = first..=(number, u32::MAX, u64::MAX);
+        let logs = (number, 0)..=(number, u32::MAX);
+        let rows = remove_front(segments, all.clone(), most)?
+            + remove_front(keys, all.clone(), most)?
+            + remove_front(superseded, all, most)?
+            + remove_front(compactions, logs.clone(), most)?
+            + remove_front(partitions, logs, most)?;
         if rows == 0 {
             deleted.remove(number).redb()?;
             freed.more = false;

@@ -11,6 +11,9 @@
 //! chunks       topic number, partition, offset   a chunk, at the offset of its last record
 //! index        the same, of its first record     IndexRow: what can be known of the chunk without loading it
 //! segments     the same, of its first chunk      SegmentRow: a run of chunks, the unit of retention
+//! keys         topic number, partition, prefix   KeyBlock: of each key of a compacted partition its last record
+//! superseded   topic number, partition, number   SupersededRow: offsets of records that compaction may drop
+//! compactions  topic number, partition           Compaction: how far it came; no row: it never ran
 //! groups       name                              GroupRow: count of its offsets, state
 //! offsets      length of the name: u8, name,     OffsetRow: what the group has committed
 //!              topic number, partition
@@ -27,15 +30,18 @@
 //!
 //! # What holds between the tables
 //!
-//! 1. A partition's chunks follow one another: each begins at the offset behind the last one of the chunk before. Only
-//!    below the log start something may be missing.
+//! 1. A partition's chunks follow one another: each begins at the offset behind the last one of the chunk before, and covers
+//!    all up to its last, also those whose records were compacted away. Only below the log start something may be missing.
 //! 2. When `log start < end`, the chunks reach from the log start, or before it, to just before `end`. Otherwise none
 //!    holds a record at or behind the log start.
 //! 3. Chunks wholly below the log start are garbage: nobody reads them, and they wait to be freed. None lies wholly below
 //!    `freed`. The same is everything of a topic in `deleted`.
 //! 4. Index and segments say what the chunks say, except that `max_timestamp` is that of whole chunks, also of one that
-//!    the log start cuts in two, and for a partition's first segment also of chunks that were freed from it.
-//! 5. A group with committed offsets has a row that says how many. They are of topics and partitions that exist.
+//!    the log start cuts in two, and for a segment also of chunks that were freed from it or compacted away.
+//! 5. Of every key with records below `compacted` and not below the log start, `keys` names the last one; it is there. The
+//!    others are in `superseded`, until they are gone. A tombstone's key leaves `keys` when the tombstone gets there. While a
+//!    pass is under way, some keys name a record behind `compacted` already.
+//! 6. A group with committed offsets has a row that says how many. They are of topics and partitions that exist.
 //!
 //! # Locks
 //!
@@ -46,8 +52,10 @@ mod append;
 mod backend;
 mod ballast;
 mod check;
+mod compact;
 mod free;
 mod groups;
+mod keys;
 mod open;
 mod read;
 mod schema;
@@ -59,6 +67,7 @@ mod tests;
 
 pub(crate) use free::Freed;
 pub(crate) use groups::StoredGroup;
+pub(crate) use keys::{Blocks, Compaction, KeyMerge, MergeCursor, Superseded};
 pub(crate) use open::{Store, StoreOptions};
 pub(crate) use read::{Catalogue, PartitionUsage};
 pub(crate) use schema::{Session, TopicRow};

@@ -10,6 +10,7 @@ use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError, Tab
 use super::backend::{Backend, Expect, Medium};
 use super::ballast::Ballast;
 use super::groups::{GROUPS, OFFSETS};
+use super::keys::{COMPACTIONS, KEYS, SUPERSEDED};
 use super::read::meta;
 use super::schema::{
     CHUNKS, DELETED, FORMAT, Format, INDEX, Identity, META, MetaRow, NextTopic, PARTITIONS, SEGMENTS, Session, TOPICS,
@@ -226,6 +227,9 @@ impl Handle {
                 for table in [CHUNKS, INDEX, SEGMENTS] {
                     transaction.open_table(table).redb()?;
                 }
+                transaction.open_table(KEYS).redb()?;
+                transaction.open_table(SUPERSEDED).redb()?;
+                transaction.open_table(COMPACTIONS).redb()?;
                 transaction.open_table(GROUPS).redb()?;
                 transaction.open_table(OFFSETS).redb()?;
             }

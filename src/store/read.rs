@@ -6,6 +6,7 @@ use std::sync::Arc;
 use redb::{AccessGuard, Key, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageError};
 
 use super::groups::{OFFSETS, all_groups};
+use super::keys::{COMPACTIONS, KEYS, SUPERSEDED};
 use super::open::Store;
 use super::schema::{
     CHUNKS, ChunkKey, DELETED, DeletedRow, INDEX, Identity, IndexRow, META, MetaRow, NextTopic, PARTITIONS,
@@ -54,10 +55,11 @@ impl Store {
             let is_gone = |log: LogId| deleted.iter().any(|(number, _)| *number == log.topic.0);
             // Where the tables are said to be may be damaged. Finding that out here is an error; in an update, with other
             // tables open, it would be a panic in redb and then another one as those are closed, which ends the process.
-            for table in [CHUNKS, INDEX, SEGMENTS] {
+            for table in [CHUNKS, INDEX, SEGMENTS, KEYS, SUPERSEDED] {
                 transaction.open_table(table).redb()?;
             }
             transaction.open_table(OFFSETS).redb()?;
+            transaction.open_table(COMPACTIONS).redb()?;
             // A group that is missing could not be told later from one that never was.
             all_groups(transaction)?;
             Ok(Catalogue {
@@ -384,6 +386,7 @@ fn live_segments(transaction: &ReadTransaction, log: LogId) -> Result<impl Itera
         entry.map(|(_, row)| Segment {
             end: row.last_offset.next(),
             bytes: row.bytes,
+            first_timestamp: row.first_timestamp,
             max_timestamp: row.max_timestamp,
         })
     });
@@ -391,7 +394,7 @@ fn live_segments(transaction: &ReadTransaction, log: LogId) -> Result<impl Itera
 }
 
 /// The row of a partition, if it has one.
-fn partition(transaction: &ReadTransaction, log: LogId) -> Result<Option<PartitionRow>> {
+pub(super) fn partition(transaction: &ReadTransaction, log: LogId) -> Result<Option<PartitionRow>> {
     let key = log_key(log);
     let row = transaction.open_table(PARTITIONS).redb()?.get(key).redb()?;
     row.map(|bytes| decode_row(&key, bytes.value())).transpose()

@@ -102,11 +102,11 @@ pub(super) fn row_place<R: Row>(key: &R::Key) -> String {
     format!("the row of {} in `{}`", R::key_words(key), R::PLACE)
 }
 
-fn bytes_of_log_key((topic, partition): LogKey) -> [u8; 16] {
+pub(super) fn bytes_of_log_key((topic, partition): LogKey) -> [u8; 16] {
     bytes_of_chunk_key((topic, partition, 0))
 }
 
-fn bytes_of_chunk_key((topic, partition, base): ChunkKey) -> [u8; 16] {
+pub(super) fn bytes_of_chunk_key((topic, partition, base): ChunkKey) -> [u8; 16] {
     (u128::from(topic) << 96 | u128::from(partition) << 64 | u128::from(base)).to_le_bytes()
 }
 
@@ -292,7 +292,7 @@ fn text<'a>(reader: &mut Reader<'a>) -> Result<&'a str, DecodeError> {
     std::str::from_utf8(reader.sized()?).map_err(|_| DecodeError("a text is not UTF-8"))
 }
 
-fn offset(reader: &mut Reader<'_>) -> Result<Offset, DecodeError> {
+pub(super) fn offset(reader: &mut Reader<'_>) -> Result<Offset, DecodeError> {
     let offset = reader.u64()?;
     if offset > Offset::MAX.get() {
         return Err(DecodeError("an offset exceeds 2^63 - 1"));
@@ -434,7 +434,7 @@ pub(super) struct SegmentRow {
     pub(super) chunks: u64,
     /// Of its first record.
     pub(super) first_timestamp: i64,
-    /// Of all records that it ever had: what was freed from its front counts too.
+    /// Of all records that it ever had: what was freed from its front and what was compacted away counts too.
     pub(super) max_timestamp: i64,
 }
 
@@ -459,6 +459,17 @@ impl SegmentRow {
     /// Takes the chunk behind its last one.
     pub(super) fn add(&mut self, chunk: &IndexRow) {
         self.last_offset = chunk.last_offset;
+        self.add_within(chunk);
+    }
+
+    /// Gives up a chunk, or takes one, in its midst. Its largest timestamp may have been in what it gave up.
+    pub(super) fn subtract(&mut self, chunk: &IndexRow) {
+        self.records = self.records.saturating_sub(u64::from(chunk.records));
+        self.bytes = self.bytes.saturating_sub(u64::from(chunk.bytes));
+        self.chunks = self.chunks.saturating_sub(1);
+    }
+
+    pub(super) fn add_within(&mut self, chunk: &IndexRow) {
         self.records = self.records.saturating_add(u64::from(chunk.records));
         self.bytes = self.bytes.saturating_add(u64::from(chunk.bytes));
         self.chunks = self.chunks.saturating_add(1);
@@ -467,18 +478,14 @@ impl SegmentRow {
 
     /// Gives up its first chunk; `next` is the one behind it. The largest timestamp may have been in what it gave up.
     pub(super) fn take_first(&mut self, chunk: &IndexRow, next: &IndexRow) {
-        self.records = self.records.saturating_sub(u64::from(chunk.records));
-        self.bytes = self.bytes.saturating_sub(u64::from(chunk.bytes));
-        self.chunks = self.chunks.saturating_sub(1);
+        self.subtract(chunk);
         self.first_timestamp = next.first_timestamp;
     }
 
     /// Gives up its last chunk, which comes back with more records in it: the timestamps stay right.
     pub(super) fn take_last(&mut self, chunk: &IndexRow, base: Offset) {
         self.last_offset = Offset::new(base.get().saturating_sub(1));
-        self.records = self.records.saturating_sub(u64::from(chunk.records));
-        self.bytes = self.bytes.saturating_sub(u64::from(chunk.bytes));
-        self.chunks = self.chunks.saturating_sub(1);
+        self.subtract(chunk);
     }
 }
 

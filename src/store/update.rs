@@ -5,6 +5,7 @@ use std::sync::Arc;
 use redb::{ReadableDatabase, ReadableTable, Table, WriteTransaction};
 
 use super::groups::{GROUPS, OFFSETS};
+use super::keys::{COMPACTIONS, KEYS, SUPERSEDED};
 use super::open::{Store, begin_write};
 use super::read::meta;
 use super::schema::{
@@ -213,6 +214,9 @@ pub(super) struct Tables<'t> {
     pub(super) chunks: Table<'t, ChunkKey, &'static [u8]>,
     pub(super) index: Table<'t, ChunkKey, &'static [u8]>,
     pub(super) segments: Table<'t, ChunkKey, &'static [u8]>,
+    pub(super) keys: Table<'t, ChunkKey, &'static [u8]>,
+    pub(super) superseded: Table<'t, ChunkKey, &'static [u8]>,
+    pub(super) compactions: Table<'t, LogKey, &'static [u8]>,
     pub(super) groups: Table<'t, &'static [u8], &'static [u8]>,
     pub(super) offsets: Table<'t, &'static [u8], &'static [u8]>,
 }
@@ -233,6 +237,9 @@ impl<'t> Update<'t> {
             chunks: transaction.open_table(CHUNKS).redb()?,
             index: transaction.open_table(INDEX).redb()?,
             segments: transaction.open_table(SEGMENTS).redb()?,
+            keys: transaction.open_table(KEYS).redb()?,
+            superseded: transaction.open_table(SUPERSEDED).redb()?,
+            compactions: transaction.open_table(COMPACTIONS).redb()?,
             groups: transaction.open_table(GROUPS).redb()?,
             offsets: transaction.open_table(OFFSETS).redb()?,
         };

@@ -7,6 +7,7 @@
 
 mod assignors;
 mod commits;
+mod compaction;
 mod consumer;
 mod groups;
 mod polling;

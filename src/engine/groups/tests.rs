@@ -38,6 +38,7 @@ fn options() -> Options {
         max_bytes: None,
         vacuum_at_close: None,
         clean_step: 256,
+        compaction_records: 1_000,
         offsets_retention: None,
         clock: Arc::new(ManualClock::new(1_000)),
     }
