@@ -326,7 +326,10 @@ mod tests {
         };
         let mut candidates = [(of(&[]), 0), (of(&[(5, NOW)]), 1), (of(&[(10, NOW)]), 2)];
         dirtiest_first(&mut candidates);
-        assert_eq!(candidates.map(|(standing, p)| (p, standing.is_due(&limits, NOW))), [(2, true), (1, true), (0, false)]);
+        assert_eq!(
+            candidates.map(|(standing, p)| (p, standing.is_due(&limits, NOW))),
+            [(2, true), (1, true), (0, false)]
+        );
         let at_limit = of(&[(20, NOW)]);
         assert_eq!(at_limit.dirty_ratio(), 0.5);
         assert!(!at_limit.is_due(&self::limits(0, i64::MAX, 0.5), NOW));

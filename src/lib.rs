@@ -91,10 +91,10 @@ mod types;
 
 mod assignor;
 mod codec;
+mod compaction;
 mod group;
 mod partitioner;
 mod retention;
-mod compaction;
 
 #[doc(hidden)]
 pub mod disk;

@@ -13,7 +13,9 @@ mod record;
 mod varint;
 
 pub(crate) use batch::{BatchBuilder, BatchHeader, LargeBuffers, Place, RecordBatch, Walk, WalkedRecord};
-pub(crate) use chunk::{CHUNK_VERSION, Chunk, ChunkError, ChunkRoom, ChunkWriter, MAX_CHUNK, MERGE_CHUNK, decode_chunk};
+pub(crate) use chunk::{
+    CHUNK_VERSION, Chunk, ChunkError, ChunkRoom, ChunkWriter, MAX_CHUNK, MERGE_CHUNK, decode_chunk,
+};
 pub(crate) use entry::{Entry, append_entry_len, decode_entries, encode_append};
 pub(crate) use group::{
     ChangedGroup, GroupChange, GroupChanges, GroupEntry, decode_group_name, encode_group_entry, group_entry_len,

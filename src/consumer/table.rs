@@ -174,8 +174,7 @@ impl TablePart {
         let (log, next) = (Arc::clone(log), log.log_start());
         // From here on nothing is dropped that counts. What is being dropped now is superseded already.
         log.add_reader_of_table();
-        let mut part =
-            Self { log, as_of: next, superseded: Vec::new(), next, batches: VecDeque::new(), place: None };
+        let mut part = Self { log, as_of: next, superseded: Vec::new(), next, batches: VecDeque::new(), place: None };
         (part.as_of, part.superseded) = engine.table_of(&part.log)?;
         Ok(part)
     }

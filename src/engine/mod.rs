@@ -78,12 +78,11 @@ pub(crate) use sequencer::{GroupNumber, Keys, Sequenced};
 pub(crate) use topic::Topic;
 pub(crate) use waiting::Waiter;
 
-pub(crate) use crate::store::Compaction;
-pub(crate) use read::Usage;
 use crate::clock::Clock;
 use crate::codec::Mark;
 use crate::config::Durability;
 use crate::error::{Error, Result};
+pub(crate) use crate::store::Compaction;
 use crate::store::Store;
 use background::Bell;
 use cache::ChunkCache;
@@ -93,6 +92,7 @@ use commit::{Durable, Writer};
 use groups::Groups;
 use health::Health;
 use progress::Progress;
+pub(crate) use read::Usage;
 use sequencer::Sequencer;
 
 /// The options of a broker, checked.

@@ -6,8 +6,8 @@ use super::Engine;
 use super::log::{PartitionLog, Source};
 use super::topic::Topic;
 use crate::codec::RecordBatch;
-use crate::error::{Error, Result};
 use crate::compaction::Standing;
+use crate::error::{Error, Result};
 use crate::store::{Compaction, PartitionUsage};
 use crate::types::{LogId, Offset, OffsetAndTimestamp, OffsetSpec};
 

@@ -151,7 +151,8 @@ impl Engine {
         let topic = self.topic(partition.topic())?;
         let log = topic.partition(partition.partition())?;
         if topic.config.policy() == CleanupPolicy::Compact {
-            let reason = "it is `compact`, which keeps the last record of each key: add `delete` to it first".to_owned();
+            let reason =
+                "it is `compact`, which keeps the last record of each key: add `delete` to it first".to_owned();
             return Err(Error::PolicyViolation { topic: topic.name.clone(), reason });
         }
         let start = match before {

@@ -8,9 +8,7 @@ use redb::ReadableTable;
 
 use super::free::Freed;
 use super::read::{decode_entry, decode_stored_chunk};
-use super::schema::{
-    ChunkKey, IndexRow, PartitionRow, SegmentRow, chunk_key, chunk_of, chunk_words, encode_row,
-};
+use super::schema::{ChunkKey, IndexRow, PartitionRow, SegmentRow, chunk_key, chunk_of, chunk_words, encode_row};
 use super::trouble::FromRedb;
 use super::update::Update;
 use crate::codec::{BatchHeader, Chunk, ChunkRoom, MAX_CHUNK, RecordBatch};
@@ -89,7 +87,8 @@ impl Update<'_> {
     fn segment_of(&self, chunk: ChunkKey) -> Result<(ChunkKey, SegmentRow)> {
         let (log, base) = chunk_of(chunk);
         let up_to = chunk_key(log, Offset::ZERO)..=chunk;
-        let segment = self.tables.segments.range(up_to).redb()?.next_back().map(decode_entry::<SegmentRow>).transpose()?;
+        let segment =
+            self.tables.segments.range(up_to).redb()?.next_back().map(decode_entry::<SegmentRow>).transpose()?;
         let segment = segment.filter(|(_, segment)| segment.last_offset >= base);
         segment.ok_or_else(|| Error::corrupt(chunk_words(chunk), "the chunk is in no segment"))
     }

@@ -6,9 +6,11 @@
 mod bad_input;
 #[cfg(feature = "cli")]
 mod cli;
+mod compacted;
 mod concurrency;
 mod corpus;
 mod crash;
+mod crash_compaction;
 mod damage;
 mod faults;
 mod kafka_rules;

@@ -2,15 +2,14 @@
 //!
 //! Segments hold one record each unless a test says otherwise, so that everything is closed but the last record.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use brooklet::{
-    CleanReport, CleanupPolicy, Error, NewTopic, Offset, OffsetReset, OffsetSpec, PartitionCompaction, ProducerRecord,
-    TopicConfig,
+    CleanReport, CleanupPolicy, Error, NewTopic, Offset, OffsetReset, OffsetSpec, ProducerRecord, TopicConfig,
 };
 use proptest::prelude::*;
 
+use crate::compacted::{Twin, compaction, latest, table};
 use crate::support::{NOW, TestBroker, bounds, poll_all, tp};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -67,20 +66,6 @@ fn offsets(broker: &TestBroker) -> Vec<u64> {
     broker.consume_all(&tp("t", 0)).into_iter().map(|seen| seen.offset).collect()
 }
 
-fn compaction(broker: &TestBroker) -> PartitionCompaction {
-    broker.describe_topic("t").unwrap().partitions()[0].compaction.unwrap()
-}
-
-/// The offset of the last record of a key, by the index.
-fn latest(broker: &TestBroker, key: &str) -> Option<u64> {
-    broker.latest_in(&tp("t", 0), key).unwrap().map(|record| record.get().offset().get())
-}
-
-/// All that the index knows, by offset.
-fn table(broker: &TestBroker) -> Vec<u64> {
-    broker.table("t").unwrap().map(|record| record.unwrap().get().offset().get()).collect()
-}
-
 /// LogCleanerTest.testDuplicateCheckAfterCleaning, without producer ids (C21, L-35).
 #[test]
 fn the_last_record_of_each_key_stays_at_its_offset_and_in_order() {
@@ -100,8 +85,7 @@ fn the_last_record_of_each_key_stays_at_its_offset_and_in_order() {
 /// LogCleanerTest.testPartialSegmentClean (C23, L-28): there is room for one record.
 #[test]
 fn without_room_for_all_keys_a_pass_does_a_part_and_is_right() {
-    let broker =
-        TestBroker::with(|builder| builder.compaction_memory(0)).with_configured_topic("t", 1, compacted());
+    let broker = TestBroker::with(|builder| builder.compaction_memory(0)).with_configured_topic("t", 1, compacted());
     append(&broker, "0 1 0");
     clean(&broker);
     assert_eq!((offsets(&broker), compaction(&broker).compacted.get()), (vec![0, 1, 2], 2));
@@ -397,53 +381,6 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..25)
 }
 
-/// Everything that was ever appended: the simple twin.
-#[derive(Debug, Default)]
-struct Twin {
-    records: Vec<(String, Option<String>)>,
-}
-
-impl Twin {
-    /// L-20 to L-23: what is there is what was appended, in order; the last record of each key is there, but for tombstones.
-    fn check(&self, broker: &TestBroker) {
-        let seen = broker.consume_all(&tp("t", 0));
-        let mut last: BTreeMap<&str, usize> = BTreeMap::new();
-        for (offset, (key, _)) in self.records.iter().enumerate() {
-            last.insert(key, offset);
-        }
-        for pair in seen.windows(2) {
-            assert!(pair[0].offset < pair[1].offset);
-        }
-        for record in &seen {
-            let (key, value) = &self.records[record.offset as usize];
-            assert_eq!(record.key.as_deref(), Some(key.as_bytes()));
-            assert_eq!(record.value.as_deref(), value.as_deref().map(str::as_bytes));
-        }
-        let compacted = compaction(broker).compacted;
-        for (key, offset) in last {
-            let is_there = seen.iter().any(|record| record.offset == offset as u64);
-            assert!(is_there || self.records[offset].1.is_none(), "{key}@{offset}");
-        }
-        // The index, as of where it says, or newer.
-        let mut as_of: BTreeMap<&str, usize> = BTreeMap::new();
-        for (offset, (key, _)) in self.records.iter().enumerate().take(compacted.get() as usize) {
-            as_of.insert(key, offset);
-        }
-        let live = |offset: &usize| self.records[*offset].1.is_some();
-        let mut expected: Vec<u64> = as_of.values().filter(|offset| live(offset)).map(|offset| *offset as u64).collect();
-        expected.sort_unstable();
-        assert_eq!(table(broker), expected);
-        for (key, offset) in as_of {
-            let found = latest(broker, key);
-            if found.is_none_or(|found| found < compacted.get()) && found != live(&offset).then_some(offset as u64) {
-                // A pass under way may know of a tombstone behind already.
-                let deleted_since = self.records.iter().skip(compacted.get() as usize).any(|(k, v)| k == key && v.is_none());
-                assert!(found.is_none() && deleted_since, "{key}: {found:?}, expected {offset}");
-            }
-        }
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
@@ -462,15 +399,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Append(records) => {
-                    let producer = broker.producer();
-                    for (key, has_value) in records {
-                        let (key, value) = (format!("k{key}"), twin.records.len().to_string());
-                        let record = ProducerRecord::to("t").partition(0).key(&key);
-                        let record = if has_value { record.value(&value) } else { record };
-                        drop(producer.send(record).unwrap());
-                        twin.records.push((key.clone(), has_value.then(|| value.clone())));
-                    }
-                    producer.flush().unwrap();
+                    twin.append(&broker, records.into_iter().map(|(key, has_value)| (format!("k{key}"), has_value)));
                 }
                 Step::Clean => drop(clean(&broker)),
                 Step::CleanALittle => drop(broker.clean(Duration::ZERO).unwrap()),
