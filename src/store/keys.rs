@@ -7,6 +7,8 @@
 //! An entry moves to a newer record in the same update that notes the older one as superseded. So the record that an entry
 //! names is there until the entry has moved on, and what is superseded is known also after a crash.
 
+use std::ops::Bound;
+
 use redb::{ReadTransaction, ReadableTable, TableDefinition};
 
 use super::open::Store;
@@ -35,9 +37,6 @@ const SPLIT_ENTRIES: usize = BLOCK_ENTRIES * 3 / 4;
 /// New entries that are merged into one block at once.
 const MERGED_AT_ONCE: usize = 16 * SPLIT_ENTRIES;
 
-/// In an entry's offset, which has 63 bits: the record is a tombstone.
-const TOMBSTONE: u64 = 1 << 63;
-
 /// A block of the table of keys, sorted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct KeyBlock(pub(super) Vec<KeyEntry>);
@@ -56,8 +55,7 @@ impl Row for KeyBlock {
 
     fn encode_fields(&self, out: &mut Vec<u8>) {
         for entry in &self.0 {
-            out.put_u128(entry.key.0);
-            out.put_u64(entry.offset.get() | if entry.is_tombstone { TOMBSTONE } else { 0 });
+            entry.to_words().into_iter().for_each(|word| out.put_u64(word));
         }
     }
 
@@ -65,11 +63,9 @@ impl Row for KeyBlock {
         const LEN: usize = 24;
         let mut entries = Vec::with_capacity(reader.remaining().len() / LEN);
         while !reader.is_empty() {
-            let (hash, offset) = (KeyHash(reader.u128()?), reader.u64()?);
-            let entry =
-                KeyEntry { key: hash, offset: Offset::new(offset & !TOMBSTONE), is_tombstone: offset & TOMBSTONE != 0 };
-            let follows = entries.last().is_none_or(|before: &KeyEntry| before.key < hash);
-            if !follows || hash.prefix() < key.2 {
+            let entry = KeyEntry::from_words([reader.u64()?, reader.u64()?, reader.u64()?]);
+            let follows = entries.last().is_none_or(|before: &KeyEntry| before.key < entry.key);
+            if !follows || entry.key.prefix < key.2 {
                 return Err(DecodeError("its keys are out of order"));
             }
             entries.push(entry);
@@ -222,12 +218,12 @@ impl Update<'_> {
             let new = what.new.get(cursor.merged..).unwrap_or_default();
             let prefix = match (what.blocks, new.first()) {
                 (Blocks::All, _) => cursor.next,
-                (Blocks::Touched, Some(entry)) => entry.key.prefix(),
+                (Blocks::Touched, Some(entry)) => entry.key.prefix,
                 (Blocks::Touched, None) => break,
             };
             let (key, old) = self.block_at(log, prefix)?;
             let next_block = self.block_behind(key)?;
-            let here = new.partition_point(|entry| next_block.is_none_or(|next| entry.key.prefix() < next.2));
+            let here = new.partition_point(|entry| next_block.is_none_or(|next| entry.key.prefix < next.2));
             let taken = new.get(..here.min(MERGED_AT_ONCE)).unwrap_or_default();
             let block = merge(&old, taken, what.expired, &mut superseded);
             row.keys = row.keys.saturating_add(block.len() as u64).saturating_sub(old.len() as u64);
@@ -241,7 +237,7 @@ impl Update<'_> {
             let rest = new.get(taken.len()..).unwrap_or_default();
             more = match (taken.len() < here, next_block) {
                 (true, _) => {
-                    cursor.next = rest.first().map_or(u64::MAX, |entry| entry.key.prefix());
+                    cursor.next = rest.first().map_or(u64::MAX, |entry| entry.key.prefix);
                     true
                 }
                 (false, Some(next)) => {
@@ -286,7 +282,7 @@ impl Update<'_> {
             let mut cut = each.min(rest.len());
             // Keys of one prefix stay together.
             while let (Some(last), Some(next)) = (rest.get(cut.saturating_sub(1)), rest.get(cut))
-                && last.key.prefix() == next.key.prefix()
+                && last.key.prefix == next.key.prefix
             {
                 cut += 1;
             }
@@ -295,7 +291,7 @@ impl Update<'_> {
             count += 1;
             rest = behind;
             if let Some(first) = rest.first() {
-                at = (key.0, key.1, first.key.prefix());
+                at = (key.0, key.1, first.key.prefix);
             }
         }
         Ok(count)
@@ -393,30 +389,25 @@ impl Store {
     pub(crate) fn latest(&self, log: LogId, topic: TopicId, key: &[u8]) -> Result<Option<(RecordBatch, Place)>> {
         let hash = KeyHash::of(topic, key);
         self.view(|transaction| {
-            let Some(entry) = find_key(transaction, log, hash)?.filter(|entry| !entry.is_tombstone) else {
+            let Some(entry) = find_key(transaction, log, hash)?.filter(|entry| !entry.is_tombstone()) else {
                 return Ok(None);
             };
-            if partition(transaction, log)?.is_some_and(|row| entry.offset < row.log_start) {
+            if partition(transaction, log)?.is_some_and(|row| entry.offset() < row.log_start) {
                 return Ok(None);
             }
             let chunks = transaction.open_table(CHUNKS).redb()?;
-            let first = chunks.range(chunk_key(log, entry.offset)..=chunk_key(log, Offset::MAX)).redb()?.next();
-            let batch = match first {
-                Some(chunk) => {
-                    let (key, bytes) = chunk.redb()?;
-                    Some(decode_stored_chunk(key.value(), bytes.value(), topic)?)
-                }
-                None => None,
-            };
+            let mut cursor = chunks.lower_bound(Bound::Included(chunk_key(log, entry.offset()))).redb()?;
+            let chunk = cursor.next().redb()?.filter(|(key, _)| chunk_of(key.value()).0 == log);
+            let batch = chunk.map(|(key, bytes)| decode_stored_chunk(key.value(), bytes.value(), topic)).transpose()?;
             let found = batch.and_then(|batch| {
-                let place = batch.find(entry.offset)?;
+                let place = batch.find(entry.offset())?;
                 let record = batch.walk(place).next()?;
-                let is_it = record.offset == entry.offset && record.key() == Some(key);
+                let is_it = record.offset == entry.offset() && record.key() == Some(key);
                 is_it.then_some((batch, place))
             });
             match found {
                 Some(found) => Ok(Some(found)),
-                None => Err(Error::corrupt(format!("{log}, offset {}", entry.offset), "it has no record of its key")),
+                None => Err(Error::corrupt(format!("{log}, offset {}", entry.offset()), "it has no record of its key")),
             }
         })
     }
@@ -449,8 +440,10 @@ fn each_superseded(
 pub(super) fn find_key(transaction: &ReadTransaction, log: LogId, key: KeyHash) -> Result<Option<KeyEntry>> {
     let (topic, partition) = log_key(log);
     let table = transaction.open_table(KEYS).redb()?;
-    let block = table.range((topic, partition, 0)..=(topic, partition, key.prefix())).redb()?.next_back();
+    // A range would load what lies at both of its ends.
+    let mut cursor = table.upper_bound(Bound::Included((topic, partition, key.prefix))).redb()?;
+    let block = cursor.prev().redb()?.filter(|(found, _)| chunk_of(found.value()).0 == log);
     let Some(entry) = block else { return Ok(None) };
-    let (_, KeyBlock(entries)) = decode_entry::<KeyBlock>(entry)?;
+    let (_, KeyBlock(entries)) = decode_entry::<KeyBlock>(Ok(entry))?;
     Ok(entries.binary_search_by_key(&key, |entry| entry.key).ok().and_then(|at| entries.get(at).copied()))
 }
