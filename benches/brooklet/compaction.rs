@@ -44,7 +44,7 @@ fn filled(context: &Context, payloads: &[Payload], count: u64, keys: u64) -> Res
     for (payload, number) in payloads.iter().cycle().zip(0..count) {
         let number = if number < keys { number } else { random.below(keys) };
         let (_, value) = payload.parts();
-        drop(producer.send(ProducerRecord::to(TOPIC).key(&key(number)).value(value))?);
+        drop(producer.send(ProducerRecord::to(TOPIC).key(key(number)).value(value))?);
     }
     producer.flush()?;
     // What was written goes to the disk now, and not while something is measured.

@@ -447,3 +447,170 @@ pub(super) fn find_key(transaction: &ReadTransaction, log: LogId, key: KeyHash) 
     let (_, KeyBlock(entries)) = decode_entry::<KeyBlock>(Ok(entry))?;
     Ok(entries.binary_search_by_key(&key, |entry| entry.key).ok().and_then(|at| entries.get(at).copied()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::schema::encode_row;
+    use super::super::tests::{LOG, new_store};
+    use super::super::{Purpose, Store};
+    use super::*;
+    use crate::compaction::keep_last;
+    use proptest::prelude::*;
+
+    const NOTHING: Expired = Expired { log_start: Offset::ZERO, tombstones: Offset::ZERO };
+
+    fn entry(number: u64, offset: u64, is_tombstone: bool) -> KeyEntry {
+        // Keys spread over all prefixes, and some share one.
+        let key = KeyHash { prefix: (number / 2).wrapping_mul(0x9e37_79b9_7f4a_7c15), rest: number };
+        KeyEntry::new(key, Offset::new(offset), is_tombstone)
+    }
+
+    /// Merges in steps, each of few blocks; how many steps it took.
+    fn merge_all(store: &Store, new: &[KeyEntry], expired: Expired, blocks: Blocks) -> usize {
+        let what = KeyMerge { new, since: Offset::ZERO, expired, blocks };
+        let (mut cursor, mut steps) = (Some(MergeCursor::default()), 0);
+        while let Some(at) = cursor {
+            cursor = store.update(Purpose::Free, |update| update.merge_keys(LOG, &what, at, 3)).unwrap();
+            steps += 1;
+        }
+        steps
+    }
+
+    fn all_keys(store: &Store) -> Vec<KeyEntry> {
+        let blocks = store.view(|transaction| {
+            let table = transaction.open_table(KEYS).redb()?;
+            let (topic, partition) = log_key(LOG);
+            let all = (topic, partition, 0)..=(topic, partition, u64::MAX);
+            table.range(all).redb()?.map(decode_entry::<KeyBlock>).collect::<Result<Vec<_>>>()
+        });
+        let blocks = blocks.unwrap();
+        assert!(blocks.iter().all(|(_, KeyBlock(entries))| (1..=BLOCK_ENTRIES + 1).contains(&entries.len())));
+        blocks.into_iter().flat_map(|(_, KeyBlock(entries))| entries).collect()
+    }
+
+    #[test]
+    fn rows_come_back_and_notice_a_flipped_bit() {
+        fn round_trip<R: Row + PartialEq + std::fmt::Debug>(key: R::Key, row: R) {
+            let bytes = encode_row(&key, &row);
+            assert_eq!(decode_row::<R>(&key, &bytes).unwrap(), row);
+            for bit in 0..bytes.len() * 8 {
+                let mut damaged = bytes.clone();
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                assert!(decode_row::<R>(&key, &damaged).is_err(), "bit {bit}");
+            }
+        }
+        let offsets = vec![Offset::ZERO, Offset::new(1), Offset::new(500), Offset::MAX];
+        round_trip((4, 1, 0), SupersededRow { since: Offset::new(3), offsets });
+        let mut entries = vec![entry(1, 5, false), entry(2, 6, true), entry(3, Offset::MAX.get(), true)];
+        entries.sort_unstable_by_key(|entry| entry.key);
+        round_trip((4, 1, 0), KeyBlock(entries.clone()));
+        let horizons = Horizons(vec![Horizon { end: Offset::new(9), at_ms: -1 }]);
+        let last_ms = Some(4);
+        round_trip((4, 1), Compaction { compacted: Offset::new(9), keys: 3, swept: Offset::new(2), last_ms, horizons });
+        round_trip((4, 1), Compaction::default());
+        entries.reverse();
+        let reversed = encode_row(&(4, 1, 0), &KeyBlock(entries));
+        assert!(matches!(decode_row::<KeyBlock>(&(4, 1, 0), &reversed), Err(Error::Corrupt { .. })));
+    }
+
+    #[test]
+    fn many_keys_are_cut_into_blocks_and_found() {
+        let store = new_store();
+        let mut twin = BTreeMap::new();
+        let mut offset = 0;
+        for round in 0..6_u64 {
+            let keys = (0..3_000).map(|n| (n * (round + 1)) % 7_001);
+            let mut new: Vec<_> = keys
+                .map(|number| {
+                    offset += 1;
+                    entry(number, offset, number % 11 == 0)
+                })
+                .collect();
+            keep_last(&mut new, &mut Vec::new());
+            let steps = merge_all(&store, &new, NOTHING, Blocks::Touched);
+            assert!(round == 0 || steps > 3, "{steps}");
+            twin.extend(new.iter().map(|entry| (entry.key, *entry)));
+            assert_eq!(all_keys(&store), twin.values().copied().collect::<Vec<_>>());
+        }
+        store
+            .view(|transaction| {
+                for (key, entry) in &twin {
+                    assert_eq!(find_key(transaction, LOG, *key)?, Some(*entry));
+                }
+                assert_eq!(find_key(transaction, LOG, entry(9_000, 0, false).key)?, None);
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(store.compaction(LOG).unwrap().keys, twin.len() as u64);
+        // Everything expires: no block is left.
+        let gone = Expired { log_start: Offset::MAX, tombstones: Offset::ZERO };
+        merge_all(&store, &[], gone, Blocks::All);
+        assert_eq!((all_keys(&store), store.compaction(LOG).unwrap().keys), (vec![], 0));
+    }
+
+    #[test]
+    fn what_a_merge_under_way_supersedes_is_not_dropped_yet() {
+        let store = new_store();
+        let note = |since: u64, offsets: &[u64]| {
+            let offsets: Vec<_> = offsets.iter().copied().map(Offset::new).collect();
+            store.update(Purpose::Free, |update| update.add_superseded(LOG, Offset::new(since), offsets.clone()))
+        };
+        note(0, &[3, 1, 3]).unwrap();
+        assert_eq!(store.superseded(LOG, 10).unwrap(), None);
+        let done = Compaction { compacted: Offset::new(5), ..Compaction::default() };
+        store.update(Purpose::Free, |update| update.put_compaction(LOG, &done)).unwrap();
+        note(2, &[4]).unwrap();
+        note(5, &[2]).unwrap();
+        let expected = |offsets: &[u64], up_to| {
+            Some(Superseded { offsets: offsets.iter().copied().map(Offset::new).collect(), up_to })
+        };
+        assert_eq!(store.superseded(LOG, 10).unwrap(), expected(&[1, 3, 4], 1));
+        assert_eq!(store.superseded(LOG, 1).unwrap(), expected(&[1, 3], 0));
+        store.update(Purpose::Free, |update| update.forget_superseded(LOG, 0)).unwrap();
+        assert_eq!(store.superseded(LOG, 10).unwrap(), expected(&[4], 1));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+        #[test]
+        fn merges_are_those_of_a_map(
+            rounds in proptest::collection::vec(
+                (proptest::collection::vec((0_u64..2_000, any::<bool>()), 0..1_500), 0_u64..4_000, any::<bool>()), 1..5),
+        ) {
+            let store = new_store();
+            let mut twin: BTreeMap<KeyHash, KeyEntry> = BTreeMap::new();
+            let mut offset = 0;
+            for (keys, tombstones, sweep) in rounds {
+                let expired = Expired { log_start: Offset::ZERO, tombstones: Offset::new(tombstones.min(offset)) };
+                let entries = keys.into_iter().map(|(key, dead)| { offset += 1; entry(key, offset, dead) });
+                let mut new: Vec<_> = entries.collect();
+                keep_last(&mut new, &mut Vec::new());
+                merge_all(&store, &new, expired, if sweep { Blocks::All } else { Blocks::Touched });
+                if sweep {
+                    let replaced = |key: &KeyHash| new.iter().any(|entry| entry.key == *key);
+                    twin.retain(|key, entry| {
+                        replaced(key) || !entry.is_tombstone() || entry.offset() >= expired.tombstones
+                    });
+                    twin.extend(new.iter().map(|entry| (entry.key, *entry)));
+                    let (found, expected) = (all_keys(&store), twin.values().copied().collect::<Vec<_>>());
+                    let differ = found.iter().zip(&expected).find(|(a, b)| a != b);
+                    prop_assert_eq!(found.len(), expected.len(), "{:?} {:?}", differ, expired);
+                    prop_assert_eq!(differ, None);
+                } else {
+                    // Blocks that nothing belongs into are not looked at: what has expired there stays.
+                    twin.extend(new.iter().map(|entry| (entry.key, *entry)));
+                    let found: BTreeMap<_, _> = all_keys(&store).into_iter().map(|entry| (entry.key, entry)).collect();
+                    for (key, entry) in &twin {
+                        let may_be_gone = entry.is_tombstone() && entry.offset() < expired.tombstones;
+                        prop_assert!(found.get(key) == Some(entry) || (may_be_gone && !found.contains_key(key)));
+                    }
+                    twin = found;
+                }
+                prop_assert_eq!(store.compaction(LOG).unwrap().keys, twin.len() as u64);
+            }
+        }
+    }
+}
