@@ -10,7 +10,7 @@ use crate::compaction::{Standing, dirty_ratio};
 use crate::config::{ConfigEntry, TopicConfig};
 use crate::engine::{Compaction, PartitionLog, Topic, Usage};
 use crate::error::Result;
-use crate::inspect::{CheckReport, Stats};
+use crate::inspect::{CheckReport, Stats, ratio};
 use crate::types::{Offset, OffsetSpec, TopicId, TopicName, TopicPartition};
 
 /// A topic to create.
@@ -62,6 +62,7 @@ impl TopicDescription {
             log_start: log.log_start(),
             end: log.end(),
             stored_bytes: usage.bytes,
+            plain_bytes: usage.plain_bytes,
             segments: usage.segments,
             compaction: usage.compaction.as_ref().map(|(standing, row)| PartitionCompaction::of(standing, row)),
         };
@@ -126,10 +127,19 @@ pub struct PartitionDescription {
     /// Bytes of its chunks in the store: what `retention.bytes` counts. Records that are still in the journal only are not
     /// in it, up to `checkpoint_bytes` of them.
     pub stored_bytes: u64,
+    /// What `stored_bytes` would be without compression: the same when nothing is compressed.
+    pub plain_bytes: u64,
     /// Segments in the store.
     pub segments: u64,
     /// How it stands with compaction; `None` unless its topic is compacted.
     pub compaction: Option<PartitionCompaction>,
+}
+
+impl PartitionDescription {
+    /// How many times less its chunks take than they would without compression; 1 when there are none.
+    pub fn compression_ratio(&self) -> f64 {
+        ratio(self.plain_bytes, self.stored_bytes)
+    }
 }
 
 /// How a partition stands with compaction.

@@ -1,5 +1,9 @@
 //! Options, each typed and checked once.
 
+mod compression;
+mod durability;
+mod limits;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -7,32 +11,9 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::types::TimestampType;
 
-/// When a record counts as acknowledged, and what it then survives.
-///
-/// | | acknowledged when | survives |
-/// |---|---|---|
-/// | [`Sync`](Durability::Sync), the default | it is on the disk (`fdatasync`) | a killed process and a power loss |
-/// | [`Buffered`](Durability::Buffered) | the operating system has it (`write`) | a killed process |
-///
-/// # What can a power loss take in `Buffered` mode?
-///
-/// A suffix of the one total order of everything acknowledged: what was acknowledged within about the last
-/// `flush_interval`, in all partitions alike. Never one record without the later ones. Offsets behind that point are then
-/// handed out again (P-40), so a system outside that remembered them may disagree; within the file everything agrees.
-///
-/// Records become visible to consumers when they are acknowledged, never before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Durability {
-    /// Acknowledged when on the disk.
-    #[default]
-    Sync,
-    /// Acknowledged when the operating system has it; the background thread syncs every `flush_interval`.
-    Buffered {
-        /// How much acknowledged time a power loss may take.
-        flush_interval: Duration,
-    },
-}
+pub use compression::CompressionType;
+pub use durability::Durability;
+pub(crate) use limits::{CompactionLimits, DirtyRatio, Layout, RetentionLimits};
 
 /// The configuration of a topic, under Kafka's keys (T-11).
 ///
@@ -52,6 +33,7 @@ pub enum Durability {
 /// | `min.cleanable.dirty.ratio` | 0.5 | compaction: the share of a partition's bytes that has to be new before it is due |
 /// | `min.compaction.lag.ms` | 0 | compaction: how long a record is left alone, at least |
 /// | `max.compaction.lag.ms` | no limit | compaction: how long a record may wait for it, whatever the ratio |
+/// | `compression.type` | `none` | how chunks are compressed: `none`, `lz4` or `zstd`; see [`CompressionType`] |
 /// | `delete.retention.ms` | 86400000 | compaction: how long a tombstone is kept after it was first met |
 ///
 /// # When do records go?
@@ -72,8 +54,8 @@ pub enum Durability {
 /// lower `segment.bytes` or `max.compaction.lag.ms`, which closes segments too. What a compacted topic says of a key
 /// now is found by [`latest`](crate::Broker::latest) and [`table`](crate::Broker::table).
 ///
-/// Bytes are counted as stored: the chunks that records are packed into, with about 5 bytes for each record and 84 for each
-/// chunk of up to 32 KiB beside keys, values and headers.
+/// Bytes are counted as stored: the chunks that records are packed into, compressed if the topic says so, with about 5 bytes for
+/// each record and 84 for each chunk of up to 32 KiB beside keys, values and headers.
 ///
 /// ```
 /// use brooklet::{TimestampType, TopicConfig};
@@ -90,6 +72,7 @@ pub struct TopicConfig {
     timestamp_before_max_ms: Option<i64>,
     timestamp_after_max_ms: Option<i64>,
     cleanup_policy: Option<CleanupPolicy>,
+    compression_type: Option<CompressionType>,
     /// The outer `Option` says whether it was set, the inner one whether there is a limit.
     retention_ms: Option<Option<i64>>,
     retention_bytes: Option<Option<u64>>,
@@ -142,57 +125,6 @@ impl fmt::Display for CleanupPolicy {
     }
 }
 
-/// When a segment is closed (T-18).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SegmentLimits {
-    /// Bytes of its chunks, at most; a chunk that is larger has a segment of its own.
-    pub(crate) bytes: u64,
-    /// Milliseconds from its first record to its youngest, at most.
-    pub(crate) span_ms: i64,
-}
-
-/// How much of a partition is kept; `None`: no limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct RetentionLimits {
-    /// The age in milliseconds up to which records stay.
-    pub(crate) age_ms: Option<i64>,
-    pub(crate) bytes: Option<u64>,
-}
-
-impl RetentionLimits {
-    pub(crate) fn is_any(&self) -> bool {
-        *self != Self::default()
-    }
-}
-
-/// When a partition is compacted, and what that lets go of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct CompactionLimits {
-    pub(crate) min_lag_ms: i64,
-    pub(crate) max_lag_ms: i64,
-    pub(crate) min_dirty_ratio: DirtyRatio,
-    /// How long tombstones are kept after the pass that met them first.
-    pub(crate) delete_retention_ms: i64,
-}
-
-/// A share from 0 to 1, in millionths.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct DirtyRatio(u32);
-
-impl DirtyRatio {
-    const MILLIONTHS: f64 = 1_000_000.0;
-
-    /// `None` for what is no share.
-    pub(crate) fn new(ratio: f64) -> Option<Self> {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 1,000,000")]
-        (0.0..=1.0).contains(&ratio).then(|| Self((ratio * Self::MILLIONTHS).round() as u32))
-    }
-
-    pub(crate) fn as_f64(self) -> f64 {
-        f64::from(self.0) / Self::MILLIONTHS
-    }
-}
-
 /// One configuration of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -221,6 +153,7 @@ const TIMESTAMP_BEFORE_MAX: &str = "message.timestamp.before.max.ms";
 const TIMESTAMP_AFTER_MAX: &str = "message.timestamp.after.max.ms";
 
 const CLEANUP_POLICY: &str = "cleanup.policy";
+const COMPRESSION_TYPE: &str = "compression.type";
 const RETENTION_MS: &str = "retention.ms";
 const RETENTION_BYTES: &str = "retention.bytes";
 const SEGMENT_BYTES: &str = "segment.bytes";
@@ -231,8 +164,9 @@ const MAX_COMPACTION_LAG: &str = "max.compaction.lag.ms";
 const DELETE_RETENTION: &str = "delete.retention.ms";
 
 /// The keys that a topic has, sorted.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     CLEANUP_POLICY,
+    COMPRESSION_TYPE,
     DELETE_RETENTION,
     MAX_COMPACTION_LAG,
     MAX_MESSAGE_BYTES,
@@ -250,7 +184,7 @@ const KEYS: [&str; 13] = [
 const DEFAULT_MAX_MESSAGE_BYTES: u32 = 1_048_588;
 const DEFAULT_SEGMENT_BYTES: u64 = 16 << 20;
 const DEFAULT_SEGMENT_MS: i64 = 604_800_000;
-const DEFAULT_MIN_DIRTY_RATIO: DirtyRatio = DirtyRatio(500_000);
+const DEFAULT_MIN_DIRTY_RATIO: DirtyRatio = DirtyRatio::HALF;
 const DEFAULT_DELETE_RETENTION_MS: i64 = 86_400_000;
 const DEFAULT_TIMESTAMP_AFTER_MAX_MS: i64 = 3_600_000;
 
@@ -290,6 +224,13 @@ impl TopicConfig {
     #[must_use]
     pub fn cleanup_policy(mut self, policy: CleanupPolicy) -> Self {
         self.cleanup_policy = Some(policy);
+        self
+    }
+
+    /// Sets `compression.type`. A topic can only be given what this build [supports](CompressionType::is_supported).
+    #[must_use]
+    pub fn compression_type(mut self, compression_type: CompressionType) -> Self {
+        self.compression_type = Some(compression_type);
         self
     }
 
@@ -381,6 +322,9 @@ impl TopicConfig {
             TIMESTAMP_BEFORE_MAX => self.timestamp_before_max_ms = Some(not_negative()?),
             TIMESTAMP_AFTER_MAX => self.timestamp_after_max_ms = Some(not_negative()?),
             CLEANUP_POLICY => self.cleanup_policy = Some(parse_policy(value).map_err(|reason| invalid(&reason))?),
+            COMPRESSION_TYPE => {
+                self.compression_type = Some(CompressionType::parse(value).map_err(|reason| invalid(&reason))?);
+            }
             RETENTION_MS => match value.parse::<i64>() {
                 Ok(ms) if ms >= -1 => self.retention_ms = Some((ms >= 0).then_some(ms)),
                 _ => return Err(invalid("a whole number of milliseconds, or -1 for no limit, is expected")),
@@ -424,6 +368,7 @@ impl TopicConfig {
             TIMESTAMP_BEFORE_MAX => self.timestamp_before_max_ms = None,
             TIMESTAMP_AFTER_MAX => self.timestamp_after_max_ms = None,
             CLEANUP_POLICY => self.cleanup_policy = None,
+            COMPRESSION_TYPE => self.compression_type = None,
             RETENTION_MS => self.retention_ms = None,
             RETENTION_BYTES => self.retention_bytes = None,
             SEGMENT_BYTES => self.segment_bytes = None,
@@ -463,6 +408,7 @@ impl TopicConfig {
             TIMESTAMP_TYPE => self.timestamp_type.is_some(),
             TIMESTAMP_BEFORE_MAX => self.timestamp_before_max_ms.is_some(),
             CLEANUP_POLICY => self.cleanup_policy.is_some(),
+            COMPRESSION_TYPE => self.compression_type.is_some(),
             RETENTION_MS => self.retention_ms.is_some(),
             RETENTION_BYTES => self.retention_bytes.is_some(),
             SEGMENT_BYTES => self.segment_bytes.is_some(),
@@ -482,9 +428,10 @@ impl TopicConfig {
             TIMESTAMP_TYPE => self.record_timestamp_type().to_string(),
             TIMESTAMP_BEFORE_MAX => self.timestamp_before_max_ms.unwrap_or(i64::MAX).to_string(),
             CLEANUP_POLICY => self.policy().to_string(),
+            COMPRESSION_TYPE => self.compression().to_string(),
             RETENTION_MS => or_minus_one(self.retention_ms.flatten()),
             RETENTION_BYTES => or_minus_one(self.retention_bytes.flatten()),
-            SEGMENT_BYTES => self.segment_limits().bytes.to_string(),
+            SEGMENT_BYTES => self.layout().segment_bytes.to_string(),
             SEGMENT_MS => self.segment_ms.unwrap_or(DEFAULT_SEGMENT_MS).to_string(),
             MIN_DIRTY_RATIO => self.compaction_limits().min_dirty_ratio.as_f64().to_string(),
             MIN_COMPACTION_LAG => self.compaction_limits().min_lag_ms.to_string(),
@@ -507,11 +454,21 @@ impl TopicConfig {
         self.cleanup_policy.unwrap_or_default()
     }
 
+    /// As it is configured. A topic of another build may want what this one does not have.
+    pub(crate) fn compression(&self) -> CompressionType {
+        self.compression_type.unwrap_or_default()
+    }
+
     /// With compaction, a segment is also closed in time for `max.compaction.lag.ms`: open ones are not compacted.
-    pub(crate) fn segment_limits(&self) -> SegmentLimits {
+    pub(crate) fn layout(&self) -> Layout {
         let span_ms = self.segment_ms.unwrap_or(DEFAULT_SEGMENT_MS);
         let most = if self.policy().compacts() { self.compaction_limits().max_lag_ms } else { i64::MAX };
-        SegmentLimits { bytes: self.segment_bytes.unwrap_or(DEFAULT_SEGMENT_BYTES), span_ms: span_ms.min(most) }
+        let compression_type = Some(self.compression()).filter(|wanted| wanted.is_supported());
+        Layout {
+            segment_bytes: self.segment_bytes.unwrap_or(DEFAULT_SEGMENT_BYTES),
+            segment_span_ms: span_ms.min(most),
+            compression_type: compression_type.unwrap_or_default(),
+        }
     }
 
     pub(crate) fn compaction_limits(&self) -> CompactionLimits {
@@ -523,12 +480,20 @@ impl TopicConfig {
         }
     }
 
-    /// Whether the keys fit together: what depends on more than one of them.
+    /// Whether the keys fit together, and this build can do what they say.
     ///
     /// # Errors
     ///
     /// [`Error::InvalidConfig`].
     pub(crate) fn check(&self) -> Result<()> {
+        let compression = self.compression();
+        if !compression.is_supported() {
+            return Err(Error::InvalidConfig {
+                key: COMPRESSION_TYPE.into(),
+                value: compression.to_string(),
+                reason: format!("this build of brooklet is without it: build it with the feature `{compression}`"),
+            });
+        }
         let CompactionLimits { min_lag_ms, max_lag_ms, .. } = self.compaction_limits();
         if min_lag_ms <= max_lag_ms {
             return Ok(());
@@ -615,6 +580,7 @@ mod tests {
             .timestamp_before_max(Duration::from_millis(5))
             .timestamp_after_max(Duration::from_millis(6))
             .cleanup_policy(CleanupPolicy::Keep)
+            .compression_type(CompressionType::Zstd)
             .retention(Some(Duration::from_millis(7)))
             .retention_bytes(Some(8))
             .segment_bytes(9)
@@ -657,6 +623,7 @@ mod tests {
             ("retention.ms", "-2"),
             ("retention.ms", "1 d"),
             ("retention.bytes", "all"),
+            ("compression.type", "gzip"),
             ("segment.bytes", "0"),
             ("segment.ms", "0"),
         ] {
@@ -695,8 +662,8 @@ mod tests {
     #[test]
     fn a_compacted_topic_closes_its_segments_in_time() {
         let config = TopicConfig::default().max_compaction_lag(Duration::from_millis(9));
-        assert_eq!(config.segment_limits().span_ms, DEFAULT_SEGMENT_MS);
-        assert_eq!(config.cleanup_policy(CleanupPolicy::Compact).segment_limits().span_ms, 9);
+        assert_eq!(config.layout().segment_span_ms, DEFAULT_SEGMENT_MS);
+        assert_eq!(config.cleanup_policy(CleanupPolicy::Compact).layout().segment_span_ms, 9);
     }
 
     #[test]

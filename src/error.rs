@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::config::CompressionType;
 use crate::types::{Offset, TopicName, TopicPartition};
 
 /// The result of everything in this crate that can fail.
@@ -236,6 +237,14 @@ pub enum Error {
         /// The newest version that this release reads.
         supported: u32,
     },
+    /// Records are compressed, or are to be, in a way that this build of brooklet is without. Records of the topic that are
+    /// stored in other ways can be read.
+    UnsupportedCompressionType {
+        /// What is compressed: a topic, or a chunk of it.
+        place: String,
+        /// In which way; the cargo feature has the same name.
+        compression_type: CompressionType,
+    },
     /// The store was not closed cleanly, and the journal that belongs to it is missing, shorter than it was, or
     /// another store's. Acknowledged records may be in it: put it back.
     JournalMismatch {
@@ -440,6 +449,11 @@ impl fmt::Display for Error {
             Error::UnsupportedVersion { what, found, supported } => write!(
                 f,
                 "the {what} has format version {found}, and this release reads up to {supported}: use a newer release of brooklet"
+            ),
+            Error::UnsupportedCompressionType { place, compression_type } => write!(
+                f,
+                "{place}: `{compression_type}` compression is not in this build of brooklet: build it with the feature \
+                 `{compression_type}`"
             ),
             Error::JournalMismatch { path, reason } => write!(
                 f,

@@ -5,8 +5,10 @@ use std::convert::Infallible;
 use std::path::Path;
 
 use crate::codec::{
-    ChunkError, ChunkRoom, ChunkWriter, DecodeError, Entry, Mark, Place, RecordBatch, decode_chunk, decode_entries,
+    ChunkError, ChunkRoom, ChunkWriter, DecodeError, Entry, Mark, Packing, Place, RecordBatch, decode_chunk,
+    decode_entries,
 };
+use crate::config::CompressionType;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::journal::{self, AppendError, Frame, Journal};
@@ -45,9 +47,10 @@ pub fn find(bytes: &[u8], offset: u64) -> Option<u64> {
 ///
 /// What is wrong with it.
 pub fn read_chunk(bytes: &[u8], topic: u128) -> Result<Vec<Record>, &'static str> {
-    match decode_chunk(bytes.to_vec(), TopicId::new(topic)) {
+    match decode_chunk(bytes, TopicId::new(topic)) {
         Ok(batch) => Ok(records_of(&batch)),
         Err(ChunkError::Damaged(reason)) => Err(reason),
+        Err(ChunkError::Unsupported(_)) => Err("it is compressed in another way"),
         Err(ChunkError::Version(_)) => Err("it has another version"),
     }
 }
@@ -57,8 +60,8 @@ pub fn read_chunk(bytes: &[u8], topic: u128) -> Result<Vec<Record>, &'static str
 /// # Errors
 ///
 /// What is wrong with a batch.
-pub fn pack(batches: &[&[u8]], topic: u128) -> Result<Vec<Vec<u8>>, &'static str> {
-    let mut writer = ChunkWriter::new(TopicId::new(topic));
+pub fn pack(batches: &[&[u8]], topic: u128, compression_type: CompressionType) -> Result<Vec<Vec<u8>>, &'static str> {
+    let mut writer = ChunkWriter::new(Packing { topic: TopicId::new(topic), compression_type });
     let mut chunks = Vec::new();
     let mut emit = |chunk: crate::codec::Chunk<'_>| {
         chunks.push(chunk.bytes.to_vec());

@@ -138,6 +138,8 @@ pub struct Stats {
     pub stored_records: u64,
     /// Bytes of chunks in the store.
     pub stored_bytes: u64,
+    /// What `stored_bytes` would be without compression: the same when nothing is compressed.
+    pub plain_bytes: u64,
     /// Length of the store's file in bytes. Parts that were never written take no room on most file systems.
     pub store_file_bytes: u64,
     /// Bytes of that file which hold nothing: they are used again before it grows.
@@ -156,15 +158,29 @@ pub struct Stats {
     pub failure: Option<Error>,
 }
 
+impl Stats {
+    /// How many times less the chunks take than they would without compression; 1 when there are none.
+    pub fn compression_ratio(&self) -> f64 {
+        ratio(self.plain_bytes, self.stored_bytes)
+    }
+}
+
+/// How much larger what is plain is than what is stored of it.
+pub(crate) fn ratio(plain: u64, stored: u64) -> f64 {
+    if stored == 0 { 1.0 } else { plain as f64 / stored as f64 }
+}
+
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} topics, {} partitions, {} records stored in {} bytes; store file {} bytes ({} unused), journal {} of {} bytes",
+            "{} topics, {} partitions, {} records stored in {} bytes (compressed {:.2} times); store file {} bytes ({} unused), \
+             journal {} of {} bytes",
             self.topics,
             self.partitions,
             self.stored_records,
             self.stored_bytes,
+            self.compression_ratio(),
             self.store_file_bytes,
             self.store_unused_bytes,
             self.journal_used_bytes,

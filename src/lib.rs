@@ -122,7 +122,9 @@ pub use assignor::{
 };
 pub use broker::{Broker, Builder};
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use config::{CleanupPolicy, ConfigEntry, ConfigSource, Durability, MAX_MESSAGE_BYTES_LIMIT, TopicConfig};
+pub use config::{
+    CleanupPolicy, CompressionType, ConfigEntry, ConfigSource, Durability, MAX_MESSAGE_BYTES_LIMIT, TopicConfig,
+};
 pub use consumer::{
     Consumer, ConsumerBuilder, ConsumerRecord, ConsumerRecords, Header, Headers, ListenerResult, OffsetReset,
     OwnedRecord, RebalanceListener, RecordIter, RecordReceiver, Table, Waker,

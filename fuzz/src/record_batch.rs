@@ -2,9 +2,11 @@
 //!
 //! Strategy: the input is a batch, header and records. The harness writes the chunk's header and checksum in front of it, and
 //! if the input asks for it the batch's own length, so that what lies behind these is reached. Both decoders have to agree.
-//! What they accept is walked, looked up and packed again, alone and together with a copy that follows it, and has to
-//! come back the same.
+//! What they accept is walked, looked up and packed again, plain and compressed, alone and together with a copy that follows it,
+//! and has to come back the same. If the input asks for it, what lies behind the batch's header is taken as compressed: it
+//! may be anything, and gives records or an error.
 
+use brooklet::CompressionType;
 use brooklet::fuzzing::{self, Record};
 
 use super::bytes::Bytes;
@@ -21,14 +23,20 @@ const MAX_CHUNK: usize = 32_600;
 
 pub fn run(input: &[u8]) {
     let mut input = Bytes::new(input);
-    let fix_length = input.flag();
+    let choices = input.byte();
+    let (fix_length, codec) = (choices & 1 == 1, choices / 2 % 3);
     let mut batch = input.take(usize::MAX).to_vec();
     if fix_length && batch.len() >= HEADER_LEN {
         let length = u32::try_from(batch.len() - HEADER_LEN).unwrap();
         batch[LENGTH..LENGTH + 4].copy_from_slice(&length.to_le_bytes());
     }
+    if codec > 0 {
+        let records = fuzzing::read_chunk(&chunk_of(&batch, codec), TOPIC);
+        assert!(records.is_err() || records.is_ok_and(|records| !records.is_empty()));
+        return;
+    }
     let records = fuzzing::read_batch(&batch);
-    let from_chunk = fuzzing::read_chunk(&chunk_of(&batch), TOPIC);
+    let from_chunk = fuzzing::read_chunk(&chunk_of(&batch, codec), TOPIC);
     assert_eq!(records.as_ref().ok(), from_chunk.as_ref().ok(), "the chunk holds the same as the batch");
     let Ok(records) = records else { return };
 
@@ -51,18 +59,20 @@ pub fn run(input: &[u8]) {
 }
 
 fn repacked(batches: &[&[u8]], expected: &[Record]) {
-    let mut records = Vec::new();
-    for chunk in fuzzing::pack(batches, TOPIC).unwrap() {
-        let some = fuzzing::read_chunk(&chunk, TOPIC).unwrap();
-        assert!(chunk.len() <= MAX_CHUNK || some.len() == 1, "{} records in {} bytes", some.len(), chunk.len());
-        records.extend(some);
+    for compression_type in [CompressionType::None, CompressionType::Lz4, CompressionType::Zstd] {
+        let mut records = Vec::new();
+        for chunk in fuzzing::pack(batches, TOPIC, compression_type).unwrap() {
+            let some = fuzzing::read_chunk(&chunk, TOPIC).unwrap();
+            assert!(chunk.len() <= MAX_CHUNK || some.len() == 1, "{} records in {} bytes", some.len(), chunk.len());
+            records.extend(some);
+        }
+        assert_eq!(records, expected, "{compression_type}");
     }
-    assert_eq!(records, expected);
 }
 
 /// The batch as a chunk: checksum, version and topic are right.
-fn chunk_of(batch: &[u8]) -> Vec<u8> {
-    let mut covered = vec![1, 0, 0, 0];
+fn chunk_of(batch: &[u8], codec: u8) -> Vec<u8> {
+    let mut covered = vec![1, codec, 0, 0];
     covered.extend_from_slice(&TOPIC.to_le_bytes());
     covered.extend_from_slice(batch);
     let mut chunk = crc32c::crc32c(&covered).to_le_bytes().to_vec();

@@ -12,8 +12,7 @@
 //! 48  u32  count of records     at least 1
 //! 52  u32  length of the records in bytes
 //! 56  u8   timestamp type       0 CreateTime, 1 LogAppendTime
-//! 57  u8   codec                0 plain
-//! 58  u16  zero
+//! 57  u8;3 zero
 //! 60  the records
 //! ```
 //!
@@ -81,7 +80,7 @@ impl BatchHeader {
             _ => return Err(DecodeError("a batch has a timestamp type that this release does not know")),
         };
         if reader.array()? != [0_u8; 3] {
-            return Err(DecodeError("a batch has a codec that this release does not know"));
+            return Err(DecodeError("a batch has header bytes that this release does not know"));
         }
         if count == 0 || last_offset - base_offset < u64::from(count) - 1 || last_offset < base_offset {
             return Err(DecodeError("a batch's offsets and count disagree"));
@@ -134,6 +133,18 @@ impl RecordBatch {
         let batch = Self { header, bytes, start: header_at + BatchHeader::LEN };
         batch.validate()?;
         Ok(batch)
+    }
+
+    /// The same for a header and records that do not lie behind it.
+    pub(super) fn of_records(header: BatchHeader, records: Vec<u8>) -> Result<Self, DecodeError> {
+        let batch = Self::collected(header, records, 0);
+        batch.validate()?;
+        Ok(batch)
+    }
+
+    /// A batch of records that were encoded here, from `start` of `bytes` on.
+    pub(super) fn collected(header: BatchHeader, bytes: Vec<u8>, start: usize) -> Self {
+        Self { header, bytes, start }
     }
 
     fn validate(&self) -> Result<(), DecodeError> {

@@ -4,17 +4,22 @@
 //! chunk, little-endian
 //!  0  u32   CRC-32C of everything behind it
 //!  4  u8    version, 1
-//!  5  u8;3  zero
+//!  5  u8    codec           of the records: 0 plain, 1 LZ4 block, 2 Zstandard frame and zeros
+//!  6  u16   zero
 //!  8  u128  topic id        with the batch header's partition and base offset it tells a misplaced page
-//! 24        batch header and records
+//! 24        batch header    its length is that of the records when they are plain
+//! 84        the records
 //! ```
 //!
 //! A chunk fills redb's page runs, which are powers of two: [`MAX_CHUNK`] bytes and redb's overhead are just under
-//! 32 KiB. A record that is larger has a chunk of its own.
+//! 32 KiB. A record that is larger has a chunk of its own. Where records are compressed, so many are collected as should fill a
+//! chunk, going by the chunk before: up to [`MAX_STRETCH`] times its room. If they do not get small enough they become several.
 
 use super::batch::{BatchHeader, Place, RecordBatch, Walk, WalkedRecord};
+use super::compress::{Compressor, decompress};
 use super::record;
 use super::{DecodeError, Reader, Writer};
+use crate::config::CompressionType;
 use crate::types::{Offset, TimestampType, TopicId};
 
 /// The newest chunk version that this release reads, and the one it writes.
@@ -27,6 +32,9 @@ pub(crate) const MAX_CHUNK: usize = 32_600;
 /// whole page of 4 KiB anyway.
 pub(crate) const MERGE_CHUNK: usize = 3_900;
 
+/// Reading one record decompresses all of its chunk, so chunks do not get any longer than this many times [`MAX_CHUNK`].
+const MAX_STRETCH: usize = 4;
+
 const CRC_LEN: usize = 4;
 const HEADER_LEN: usize = 24;
 const PREFIX_LEN: usize = HEADER_LEN + BatchHeader::LEN;
@@ -36,6 +44,8 @@ const PREFIX_LEN: usize = HEADER_LEN + BatchHeader::LEN;
 pub(crate) enum ChunkError {
     /// Written by a newer release.
     Version(u8),
+    /// Compressed in a way that this build is without.
+    Unsupported(CompressionType),
     /// Not what was written.
     Damaged(&'static str),
 }
@@ -47,8 +57,8 @@ impl From<DecodeError> for ChunkError {
 }
 
 /// Decodes a chunk of the topic `topic`: checksum first, then version, then identity, then every record.
-pub(crate) fn decode_chunk(bytes: Vec<u8>, topic: TopicId) -> Result<RecordBatch, ChunkError> {
-    let mut reader = Reader::new(&bytes);
+pub(crate) fn decode_chunk(bytes: &[u8], topic: TopicId) -> Result<RecordBatch, ChunkError> {
+    let mut reader = Reader::new(bytes);
     if reader.u32()? != crc32c::crc32c(reader.remaining()) {
         return Err(ChunkError::Damaged("its checksum does not match"));
     }
@@ -56,13 +66,41 @@ pub(crate) fn decode_chunk(bytes: Vec<u8>, topic: TopicId) -> Result<RecordBatch
     if version != CHUNK_VERSION {
         return Err(ChunkError::Version(version));
     }
-    if reader.array()? != [0_u8; 3] {
+    let compression_type =
+        codec_of(reader.u8()?).ok_or(DecodeError("it has a codec that this release does not know"))?;
+    if reader.array()? != [0_u8; 2] {
         return Err(ChunkError::Damaged("it has header bytes that this release does not know"));
     }
     if reader.u128()? != topic.as_u128() {
         return Err(ChunkError::Damaged("it belongs to another topic"));
     }
-    Ok(RecordBatch::decode(bytes, HEADER_LEN)?)
+    if compression_type == CompressionType::None {
+        return Ok(RecordBatch::decode(bytes.to_vec(), HEADER_LEN)?);
+    }
+    let header = BatchHeader::decode(&mut reader)?;
+    let records = decompress(compression_type, reader.remaining(), header.length as usize)?;
+    Ok(RecordBatch::of_records(header, records)?)
+}
+
+/// As a chunk's header says it. A further one comes with a further version of the chunk.
+fn codec_number(compression_type: CompressionType) -> u8 {
+    match compression_type {
+        CompressionType::None => 0,
+        CompressionType::Lz4 => 1,
+        CompressionType::Zstd => 2,
+    }
+}
+
+fn codec_of(number: u8) -> Option<CompressionType> {
+    let all = [CompressionType::None, CompressionType::Lz4, CompressionType::Zstd];
+    all.into_iter().find(|compression_type| codec_number(*compression_type) == number)
+}
+
+impl BatchHeader {
+    /// Length of the chunk that holds the batch when its records are plain.
+    pub(crate) fn plain_chunk_len(&self) -> usize {
+        PREFIX_LEN + self.length as usize
+    }
 }
 
 /// A finished chunk: what to store, and what its batch header says.
@@ -86,31 +124,94 @@ impl ChunkRoom {
     pub(crate) const FULL: ChunkRoom = ChunkRoom { here: MAX_CHUNK, next: MAX_CHUNK };
 }
 
+/// How chunks are written, and whose they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Packing {
+    pub(crate) topic: TopicId,
+    pub(crate) compression_type: CompressionType,
+}
+
+impl Packing {
+    /// Not compressed.
+    pub(crate) fn plain(topic: TopicId) -> Self {
+        Self { topic, compression_type: CompressionType::None }
+    }
+}
+
+/// How many plain bytes are collected for each byte of a chunk, in sixteenths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Stretch(usize);
+
+impl Stretch {
+    const ONE: usize = 16;
+    const NONE: Stretch = Stretch(Self::ONE);
+
+    /// A sixteenth less than `plain` bytes took when they were `stored`: few chunks get too large.
+    fn of(plain: usize, stored: usize) -> Self {
+        let sixteenths = plain.saturating_mul(Self::ONE - 1) / stored.max(1);
+        Self(sixteenths.clamp(Self::ONE, Self::ONE * MAX_STRETCH))
+    }
+
+    fn halved(self) -> Self {
+        Self(self.0 / 2).max(Self::NONE)
+    }
+
+    fn apply(self, room: usize) -> usize {
+        room.saturating_mul(self.0) / Self::ONE
+    }
+}
+
 /// Packs batches into chunks, in order. Batches are copied as they are, but for the deltas of the first record of each.
 #[derive(Debug)]
 pub(crate) struct ChunkWriter {
-    topic: TopicId,
+    packing: Packing,
     /// The header so far, and its records behind the space for the chunk's header. `None`: nothing collected.
     header: Option<BatchHeader>,
     bytes: Vec<u8>,
     room: ChunkRoom,
+    stretch: Stretch,
+    compressor: Compressor,
+    /// The chunk, while it is compressed.
+    compressed: Vec<u8>,
     /// Where the chunk under way begins, or the next one, while records are being dropped: each chunk covers the offsets from
     /// the end of the one before. `None`: a chunk begins with its first record.
     begin: Option<Offset>,
 }
 
 impl ChunkWriter {
-    pub(crate) fn new(topic: TopicId) -> Self {
-        Self { topic, header: None, bytes: Vec::new(), room: ChunkRoom::FULL, begin: None }
+    pub(crate) fn new(packing: Packing) -> Self {
+        Self {
+            packing,
+            header: None,
+            bytes: Vec::new(),
+            room: ChunkRoom::FULL,
+            stretch: Stretch::NONE,
+            compressor: Compressor::default(),
+            compressed: Vec::new(),
+            begin: None,
+        }
     }
 
-    /// Makes it ready for another partition or segment. Nothing may be left in it.
-    pub(crate) fn reset(&mut self, topic: TopicId, room: ChunkRoom) {
+    /// Makes it ready for another partition. Nothing may be left in it.
+    pub(crate) fn reset(&mut self, packing: Packing, room: ChunkRoom) {
         debug_assert!(self.header.is_none(), "chunks are flushed before the next partition");
-        self.topic = topic;
+        self.packing = packing;
         self.header = None;
         self.room = room;
+        self.stretch = Stretch::NONE;
         self.begin = None;
+    }
+
+    /// Lets the next chunk have this room.
+    pub(crate) fn set_room(&mut self, room: ChunkRoom) {
+        self.room = room;
+    }
+
+    /// Lets chunks get as much smaller as one that took `stored` bytes instead of `plain`.
+    pub(crate) fn expect_ratio(&mut self, plain: usize, stored: usize) {
+        if self.packing.compression_type != CompressionType::None {
+            self.stretch = Stretch::of(plain, stored);
+        }
     }
 
     /// Lets the chunks from here on cover all offsets from `begin` on, whatever records are left of them.
@@ -226,28 +327,64 @@ impl ChunkWriter {
     pub(crate) fn flush<E>(&mut self, mut emit: impl FnMut(Chunk<'_>) -> Result<ChunkRoom, E>) -> Result<(), E> {
         let Some(mut header) = self.header.take() else { return Ok(()) };
         header.length = u32::try_from(self.bytes.len().saturating_sub(PREFIX_LEN)).unwrap_or(u32::MAX);
-        let mut prefix = Vec::with_capacity(PREFIX_LEN);
-        prefix.put_u32(0);
-        prefix.extend_from_slice(&[CHUNK_VERSION, 0, 0, 0]);
-        prefix.put_u128(self.topic.as_u128());
-        header.encode(&mut prefix);
-        if let Some(space) = self.bytes.get_mut(..PREFIX_LEN) {
-            space.copy_from_slice(&prefix);
+        let compression_type = self.compress();
+        let plain_len = self.bytes.len();
+        let most = self.most();
+        let bytes = match compression_type {
+            CompressionType::None => &mut self.bytes,
+            _ => &mut self.compressed,
+        };
+        if bytes.len() > most && header.count > 1 && self.stretch > Stretch::NONE {
+            return self.split(header, &mut emit);
         }
-        let crc = crc32c::crc32c(self.bytes.get(CRC_LEN..).unwrap_or_default());
-        if let Some(space) = self.bytes.get_mut(..CRC_LEN) {
-            space.copy_from_slice(&crc.to_le_bytes());
-        }
-        self.room = emit(Chunk { header, bytes: &self.bytes })?;
+        seal(bytes, self.packing.topic, compression_type, &header);
+        self.stretch = Stretch::of(plain_len, bytes.len());
+        self.room = emit(Chunk { header, bytes })?;
         self.begin = self.begin.map(|_| header.last_offset.next());
         self.bytes.clear();
         Ok(())
     }
 
+    /// Compresses what is collected, behind the space for the chunk's header. What hardly gets smaller is read faster as it is.
+    fn compress(&mut self) -> CompressionType {
+        let wanted = self.packing.compression_type;
+        if wanted == CompressionType::None {
+            return wanted;
+        }
+        self.compressed.clear();
+        self.compressed.resize(PREFIX_LEN, 0);
+        let plain = self.bytes.get(PREFIX_LEN..).unwrap_or_default();
+        let compressed = self.compressor.compress(wanted, plain, &mut self.compressed);
+        let is_smaller = self.compressed.len() < self.bytes.len() - self.bytes.len() / Stretch::ONE;
+        compressed.filter(|()| is_smaller).map_or(CompressionType::None, |()| wanted)
+    }
+
+    /// What is collected did not get as small as expected: it becomes several chunks. With half the stretch each time, it comes
+    /// to an end.
+    fn split<E>(
+        &mut self,
+        header: BatchHeader,
+        mut emit: &mut dyn FnMut(Chunk<'_>) -> Result<ChunkRoom, E>,
+    ) -> Result<(), E> {
+        let batch = RecordBatch::collected(header, std::mem::take(&mut self.bytes), PREFIX_LEN);
+        let begin = self.begin.replace(header.base_offset);
+        self.stretch = self.stretch.halved();
+        self.push_kept(&batch, |_| true, &mut emit)?;
+        self.cover_up_to(header.last_offset);
+        self.flush(&mut emit)?;
+        self.begin = begin.map(|_| header.last_offset.next());
+        Ok(())
+    }
+
+    /// How large the chunk under way may get.
+    fn most(&self) -> usize {
+        self.room.here.min(MAX_CHUNK)
+    }
+
     /// Whether a run of `len` bytes fits behind what is collected: a new gap and delta may take 20 bytes more.
     fn has_room_for(&self, len: usize) -> bool {
         const NEW_DELTAS: usize = 20;
-        let most = self.room.here.min(MAX_CHUNK);
+        let most = self.stretch.apply(self.most());
         match self.header {
             None => PREFIX_LEN + len <= most,
             Some(_) => self.bytes.len() + len + NEW_DELTAS <= most,
@@ -286,6 +423,22 @@ impl ChunkWriter {
         record::encode_rebased(&mut self.bytes, gap, timestamp_delta, &first.raw);
         let rest = batch.records().get(walk.place().index()..run.end).unwrap_or_default();
         self.bytes.extend_from_slice(rest);
+    }
+}
+
+/// Writes a chunk's header into the space in front of its records.
+fn seal(bytes: &mut [u8], topic: TopicId, compression_type: CompressionType, header: &BatchHeader) {
+    let mut prefix = Vec::with_capacity(PREFIX_LEN);
+    prefix.put_u32(0);
+    prefix.extend_from_slice(&[CHUNK_VERSION, codec_number(compression_type), 0, 0]);
+    prefix.put_u128(topic.as_u128());
+    header.encode(&mut prefix);
+    if let Some(space) = bytes.get_mut(..PREFIX_LEN) {
+        space.copy_from_slice(&prefix);
+    }
+    let crc = crc32c::crc32c(bytes.get(CRC_LEN..).unwrap_or_default());
+    if let Some(space) = bytes.get_mut(..CRC_LEN) {
+        space.copy_from_slice(&crc.to_le_bytes());
     }
 }
 
@@ -335,6 +488,7 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::super::batch::tests::{LOG, batch_of, encoded};
+    use super::super::compress::tests::supported;
     use super::super::{BatchBuilder, RawHeader, RecordParts};
     use super::*;
     use proptest::prelude::*;
@@ -346,10 +500,24 @@ mod tests {
         pack_into(batches, ChunkRoom::FULL, |_| ChunkRoom::FULL)
     }
 
+    fn pack_by(compression_type: CompressionType, batches: &[RecordBatch]) -> Vec<Vec<u8>> {
+        let packing = Packing { topic: TOPIC, compression_type };
+        pack_as(packing, batches, ChunkRoom::FULL, |_| ChunkRoom::FULL)
+    }
+
     /// The same with less room; `next` tells it behind each chunk.
-    fn pack_into(batches: &[RecordBatch], room: ChunkRoom, next: impl Fn(&Chunk<'_>) -> ChunkRoom) -> Vec<Vec<u8>> {
-        let mut writer = ChunkWriter::new(TOPIC);
-        writer.reset(TOPIC, room);
+    fn pack_into(batches: &[RecordBatch], room: ChunkRoom, next: impl FnMut(&Chunk<'_>) -> ChunkRoom) -> Vec<Vec<u8>> {
+        pack_as(Packing::plain(TOPIC), batches, room, next)
+    }
+
+    fn pack_as(
+        packing: Packing,
+        batches: &[RecordBatch],
+        room: ChunkRoom,
+        mut next: impl FnMut(&Chunk<'_>) -> ChunkRoom,
+    ) -> Vec<Vec<u8>> {
+        let mut writer = ChunkWriter::new(Packing::plain(TopicId::new(0)));
+        writer.reset(packing, room);
         let mut chunks = Vec::new();
         let mut emit = |chunk: Chunk<'_>| -> Result<ChunkRoom, ()> {
             chunks.push(chunk.bytes.to_vec());
@@ -376,7 +544,7 @@ mod tests {
                 .push(0, &RecordParts { key: None, value: Some(&value), headers: std::iter::empty::<RawHeader<'_>>() });
         }
         let chunks = pack(&[builder.finish().unwrap()]);
-        let counts: Vec<_> = chunks.into_iter().map(|c| decode_chunk(c, TOPIC).unwrap().header.count).collect();
+        let counts: Vec<_> = chunks.into_iter().map(|c| decode_chunk(&c, TOPIC).unwrap().header.count).collect();
         assert_eq!(counts, [1, 1, 1]);
     }
 
@@ -386,7 +554,7 @@ mod tests {
         let one = pack(&[batch_of(&[1])]).remove(0).len();
         let six = one + (all - one) / 9 * 5;
         let counts = |chunks: Vec<Vec<u8>>| -> Vec<u32> {
-            chunks.into_iter().map(|chunk| decode_chunk(chunk, TOPIC).unwrap().header.count).collect()
+            chunks.into_iter().map(|chunk| decode_chunk(&chunk, TOPIC).unwrap().header.count).collect()
         };
         let room = |here, next| ChunkRoom { here, next };
         // Six fit exactly, then the segment is full, and the next one takes the rest.
@@ -407,23 +575,111 @@ mod tests {
 
     #[test]
     fn a_flipped_bit_anywhere_is_noticed() {
-        let chunk = pack(&[batch_of(&[1, 2, 3])]).remove(0);
-        for bit in 0..chunk.len() * 8 {
-            let mut damaged = chunk.clone();
-            damaged[bit / 8] ^= 1 << (bit % 8);
-            assert!(decode_chunk(damaged, TOPIC).is_err(), "bit {bit}");
+        let plain = pack(&[batch_of(&[1, 2, 3])]);
+        for chunk in supported().flat_map(|by| pack_by(by, &[batch_of(&[1; 30])])).chain(plain) {
+            for bit in 0..chunk.len() * 8 {
+                let mut damaged = chunk.clone();
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                assert!(decode_chunk(&damaged, TOPIC).is_err(), "bit {bit}");
+            }
+        }
+    }
+
+    /// A chunk with another byte at `at`, and the right checksum.
+    fn forged(chunk: &[u8], at: usize, to: u8) -> Vec<u8> {
+        let mut chunk = chunk.to_vec();
+        chunk[at] = to;
+        let crc = crc32c::crc32c(&chunk[4..]).to_le_bytes();
+        chunk[..4].copy_from_slice(&crc);
+        chunk
+    }
+
+    /// Records from `base` on; those of a value's size are alike, or all different when `is_random`.
+    fn batch_with(base: u64, values: &[(usize, bool)]) -> RecordBatch {
+        let mut builder = BatchBuilder::new(LOG, Offset::new(base), TimestampType::CreateTime, Vec::new());
+        let mut seed = base;
+        for (len, is_random) in values {
+            let mut byte = || {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                if *is_random { (seed >> 33) as u8 } else { b'x' }
+            };
+            let value: Vec<u8> = (0..*len).map(|_| byte()).collect();
+            let headers = std::iter::empty::<RawHeader<'_>>();
+            builder.push(5, &RecordParts { key: None, value: Some(&value), headers });
+        }
+        builder.finish().unwrap()
+    }
+
+    #[test]
+    fn records_that_compress_well_share_larger_chunks_and_others_stay_as_they_are() {
+        for by in supported() {
+            let alike = [(100, false), (20, true)].repeat(2_500);
+            let chunks = pack_by(by, &[batch_with(0, &alike)]);
+            let bytes: usize = chunks.iter().map(Vec::len).sum();
+            assert!(bytes < 5_000 * 60 * 2 / 3, "{by}: {bytes} bytes");
+            let middle = &chunks[1..chunks.len() - 1];
+            assert!(middle.iter().all(|chunk| chunk[5] == codec_number(by)), "{by}");
+            let decoded: Vec<_> = middle.iter().map(|chunk| decode_chunk(chunk, TOPIC).unwrap()).collect();
+            assert!(decoded.iter().all(|batch| batch.header.length as usize > 2 * MAX_CHUNK), "{by}");
+            assert!(decoded.iter().all(|batch| batch.header.plain_chunk_len() <= MAX_STRETCH * MAX_CHUNK), "{by}");
+
+            let random = [(700, true); 200];
+            let plain = pack(&[batch_with(0, &random)]);
+            assert_eq!(pack_by(by, &[batch_with(0, &random)]), plain, "{by}");
+        }
+    }
+
+    /// What was expected of the chunk before does not hold: each chunk still keeps its room.
+    #[test]
+    fn records_that_stop_to_compress_become_several_chunks() {
+        for by in supported() {
+            let batch = batch_with(0, &[vec![(1_000, false); 200], vec![(1_000, true); 200]].concat());
+            let chunks = pack_by(by, std::slice::from_ref(&batch));
+            assert!(chunks.iter().all(|chunk| chunk.len() <= MAX_CHUNK), "{by}");
+            let decoded: Vec<_> = chunks.iter().map(|chunk| decode_chunk(chunk, TOPIC).unwrap()).collect();
+            assert_eq!(decoded.iter().flat_map(records).collect::<Vec<_>>(), records(&batch), "{by}");
+        }
+    }
+
+    #[test]
+    fn a_chunk_that_covers_more_than_its_records_covers_it_compressed_and_split_too() {
+        for by in supported() {
+            let batch = batch_with(100, &[vec![(1_000, false); 200], vec![(1_000, true); 200]].concat());
+            let mut writer = ChunkWriter::new(Packing { topic: TOPIC, compression_type: by });
+            let mut chunks = Vec::new();
+            let mut emit = |chunk: Chunk<'_>| -> Result<ChunkRoom, ()> {
+                chunks.push(decode_chunk(chunk.bytes, TOPIC).unwrap().header);
+                Ok(ChunkRoom::FULL)
+            };
+            writer.expect_ratio(4, 1);
+            writer.begin_at(Offset::new(90));
+            writer.push_kept(&batch, |offset| offset.get() % 50 > 1, &mut emit).unwrap();
+            assert!(writer.cover_up_to(Offset::new(600)));
+            writer.flush(&mut emit).unwrap();
+            let mut next = Offset::new(90);
+            for header in chunks {
+                assert_eq!(header.base_offset, next, "{by}");
+                next = header.last_offset.next();
+            }
+            assert_eq!(next, 601, "{by}");
+        }
+    }
+
+    #[test]
+    fn a_codec_that_is_unknown_or_not_in_this_build_is_told() {
+        let chunk = pack(&[batch_of(&[1])]).remove(0);
+        assert!(matches!(decode_chunk(&forged(&chunk, 5, 3), TOPIC), Err(ChunkError::Damaged(_))));
+        for by in [CompressionType::Lz4, CompressionType::Zstd] {
+            let error = decode_chunk(&forged(&chunk, 5, codec_number(by)), TOPIC).unwrap_err();
+            assert_eq!(error == ChunkError::Unsupported(by), !by.is_supported(), "{by}: {error:?}");
         }
     }
 
     #[test]
     fn a_newer_version_and_another_topic_are_told_apart_from_damage() {
         let chunk = pack(&[batch_of(&[1])]).remove(0);
-        assert!(matches!(decode_chunk(chunk.clone(), TopicId::new(5)), Err(ChunkError::Damaged(_))));
-        let mut newer = chunk;
-        newer[4] = 2;
-        let crc = crc32c::crc32c(&newer[4..]).to_le_bytes();
-        newer[..4].copy_from_slice(&crc);
-        assert_eq!(decode_chunk(newer, TOPIC).unwrap_err(), ChunkError::Version(2));
+        assert!(matches!(decode_chunk(&chunk, TopicId::new(5)), Err(ChunkError::Damaged(_))));
+        assert_eq!(decode_chunk(&forged(&chunk, 4, 2), TOPIC).unwrap_err(), ChunkError::Version(2));
     }
 
     proptest! {
@@ -442,8 +698,47 @@ mod tests {
             let expected: Vec<_> = batches.iter().flat_map(records).collect();
             let chunks = pack(&batches);
             prop_assert!(chunks.iter().all(|chunk| chunk.len() <= MAX_CHUNK));
-            let chunks: Vec<_> = chunks.into_iter().map(|chunk| decode_chunk(chunk, TOPIC).unwrap()).collect();
+            let chunks: Vec<_> = chunks.into_iter().map(|chunk| decode_chunk(&chunk, TOPIC).unwrap()).collect();
             prop_assert_eq!(chunks.iter().flat_map(records).collect::<Vec<_>>(), expected);
+        }
+
+        #[test]
+        fn compressed_chunks_keep_every_record_and_their_room(
+            values in proptest::collection::vec((0_usize..3_000, any::<bool>()), 1..150),
+            segment in 1_usize..100_000,
+            ratio in 1_usize..6,
+        ) {
+            let batches: Vec<_> = (0..).step_by(10).zip(values.chunks(10)).map(|(base, some)| batch_with(base, some)).collect();
+            let expected: Vec<_> = batches.iter().flat_map(records).collect();
+            for compression_type in supported() {
+                let mut left = segment;
+                let room = |left| ChunkRoom { here: left, next: segment };
+                let packing = Packing { topic: TOPIC, compression_type };
+                let mut writer = ChunkWriter::new(packing);
+                writer.reset(packing, room(left));
+                writer.expect_ratio(ratio, 1);
+                let mut chunks = Vec::new();
+                let mut emit = |chunk: Chunk<'_>| -> Result<ChunkRoom, ()> {
+                    let len = chunk.bytes.len();
+                    assert!(chunk.header.count == 1 || len <= MAX_CHUNK.min(segment), "{len} of {segment}");
+                    left = if len <= left { left - len } else { segment.saturating_sub(len) };
+                    chunks.push(decode_chunk(chunk.bytes, TOPIC).unwrap());
+                    Ok(room(left))
+                };
+                batches.iter().for_each(|batch| writer.push(batch, &mut emit).unwrap());
+                writer.flush(&mut emit).unwrap();
+                prop_assert_eq!(chunks.iter().flat_map(records).collect::<Vec<_>>(), expected.clone());
+            }
+        }
+
+        #[test]
+        fn a_forged_chunk_gives_a_value_or_an_error(at in 4_usize..400, to: u8, times in 1_usize..60) {
+            for by in supported() {
+                let chunk = pack_by(by, &[batch_of(&vec![3; times])]).remove(0);
+                if let Ok(batch) = decode_chunk(&forged(&chunk, at % (chunk.len() - 4) + 4, to), TOPIC) {
+                    prop_assert_eq!(records(&batch).len(), batch.header.count as usize);
+                }
+            }
         }
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! One encoding of a record serves the journal's frames, the tail in memory and the store's chunks. What is
 //! decoded comes from a disk and may be anything: every function here is total, gives a value or a
-//! [`DecodeError`], and never allocates more than the bytes it was given.
+//! [`DecodeError`], and never allocates more than the bytes it was given; of compressed ones, 255 times as many.
 
 mod batch;
 mod chunk;
+mod compress;
 mod entry;
 mod group;
 mod mark;
@@ -14,7 +15,7 @@ mod varint;
 
 pub(crate) use batch::{BatchBuilder, BatchHeader, LargeBuffers, Place, RecordBatch, Walk, WalkedRecord};
 pub(crate) use chunk::{
-    CHUNK_VERSION, Chunk, ChunkError, ChunkRoom, ChunkWriter, MAX_CHUNK, MERGE_CHUNK, decode_chunk,
+    CHUNK_VERSION, Chunk, ChunkError, ChunkRoom, ChunkWriter, MAX_CHUNK, MERGE_CHUNK, Packing, decode_chunk,
 };
 pub(crate) use entry::{Entry, append_entry_len, decode_entries, encode_append};
 pub(crate) use group::{

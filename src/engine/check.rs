@@ -92,6 +92,7 @@ impl Engine {
             partitions: topics.iter().map(|topic| topic.partitions.len()).sum(),
             stored_records: catalogue.partitions.iter().map(|(_, row)| row.records).sum(),
             stored_bytes: catalogue.partitions.iter().map(|(_, row)| row.bytes).sum(),
+            plain_bytes: catalogue.partitions.iter().map(|(_, row)| row.plain_bytes).sum(),
             store_file_bytes: file.file,
             store_unused_bytes: file.unused,
             journal_used_bytes: journal_used,

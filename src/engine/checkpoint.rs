@@ -171,7 +171,7 @@ impl Engine {
     /// Stops the broker when the store did.
     pub(super) fn stop_on_failure<T>(&self, changed: Result<T>) -> Result<T> {
         match changed {
-            Err(error) if !matches!(error, Error::StorageFull { .. }) => {
+            Err(error) if !matches!(error, Error::StorageFull { .. } | Error::UnsupportedCompressionType { .. }) => {
                 Err(Error::ReopenRequired { source: self.health.stop(error) })
             }
             result => result,
@@ -219,7 +219,7 @@ fn apply(update: &mut Update<'_>, batches: &[&LoggedBatch]) -> Result<()> {
         let Some((log, _)) = run.first() else { continue };
         // Its topic may have been deleted since.
         if !log.is_deleted() {
-            update.append(log.id, log.topic_id, log.segment_limits(), run.iter().map(|(_, batch)| &**batch))?;
+            update.append(log.id, log.topic_id, log.layout(), run.iter().map(|(_, batch)| &**batch))?;
         }
     }
     Ok(())

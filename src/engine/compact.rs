@@ -23,7 +23,7 @@ use super::Engine;
 use super::clean::Work;
 use super::log::PartitionLog;
 use super::topic::Topic;
-use crate::codec::RecordBatch;
+use crate::codec::{Packing, RecordBatch};
 use crate::compaction::{Expired, Horizon, KeyEntry, KeyHash, Standing, dirtiest_first, keep_last};
 use crate::error::Result;
 use crate::store::{Blocks, Compaction, Freed, KeyMerge, MergeCursor, Purpose, Superseded};
@@ -304,7 +304,8 @@ impl Engine {
         let started = Instant::now();
         let rest = superseded.offsets.get(drops.done..).unwrap_or_default();
         let dropped = self.update_store(Purpose::Free, |update| {
-            let dropped = update.drop_records(log.id, log.topic_id, rest, self.options.drop_step())?;
+            let packing = Packing { topic: log.topic_id, compression_type: log.layout().compression_type };
+            let dropped = update.drop_records(log.id, packing, rest, self.options.drop_step())?;
             if dropped.done >= rest.len() {
                 update.forget_superseded(log.id, superseded.up_to)?;
             }
@@ -328,6 +329,9 @@ impl Engine {
     }
 
     fn compacted_topic_of(&self, log: &PartitionLog) -> Option<Arc<Topic>> {
-        self.topic_of(log).filter(|topic| topic.config.policy().compacts())
+        // Chunks that this build can't read it can't compact either.
+        let is_compacted =
+            |topic: &Arc<Topic>| topic.config.policy().compacts() && topic.config.compression().is_supported();
+        self.topic_of(log).filter(is_compacted)
     }
 }

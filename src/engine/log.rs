@@ -11,12 +11,12 @@ use parking_lot::Mutex;
 
 use super::waiting::Waiter;
 use crate::codec::RecordBatch;
-use crate::config::SegmentLimits;
+use crate::config::Layout;
 use crate::types::{LogId, Offset, TopicId, TopicName, TopicPartition};
 
 /// A partition's log.
 ///
-/// Lock order: `tail`, `waiters` and `segment_limits` are innermost; none is held while another is taken, nor across any
+/// Lock order: `tail`, `waiters` and `layout` are innermost; none is held while another is taken, nor across any
 /// I/O.
 #[derive(Debug)]
 pub(crate) struct PartitionLog {
@@ -31,7 +31,7 @@ pub(crate) struct PartitionLog {
     /// The topic was deleted; nothing is read or written any more.
     deleted: AtomicBool,
     /// As the topic's configuration says; the next checkpoint goes by them.
-    segment_limits: Mutex<SegmentLimits>,
+    layout: Mutex<Layout>,
     /// Acknowledged batches, oldest first, without holes among them.
     tail: Mutex<VecDeque<Arc<RecordBatch>>>,
     /// The consumers that read this partition.
@@ -59,7 +59,7 @@ impl PartitionLog {
         id: LogId,
         (topic_id, topic): (TopicId, &TopicName),
         (log_start, end): (Offset, Offset),
-        segment_limits: SegmentLimits,
+        layout: Layout,
     ) -> Self {
         Self {
             id,
@@ -69,7 +69,7 @@ impl PartitionLog {
             log_start: AtomicU64::new(log_start.get()),
             high_watermark: AtomicU64::new(end.max(log_start).get()),
             deleted: AtomicBool::new(false),
-            segment_limits: Mutex::new(segment_limits),
+            layout: Mutex::new(layout),
             tail: Mutex::new(VecDeque::new()),
             waiters: Mutex::new(Vec::new()),
             is_read: AtomicBool::new(false),
@@ -90,12 +90,12 @@ impl PartitionLog {
         self.deleted.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn segment_limits(&self) -> SegmentLimits {
-        *self.segment_limits.lock()
+    pub(crate) fn layout(&self) -> Layout {
+        *self.layout.lock()
     }
 
-    pub(crate) fn set_segment_limits(&self, limits: SegmentLimits) {
-        *self.segment_limits.lock() = limits;
+    pub(crate) fn set_layout(&self, layout: Layout) {
+        *self.layout.lock() = layout;
     }
 
     /// Makes an acknowledged batch visible, and wakes who waits for it.

@@ -242,8 +242,8 @@ fn recover(files: &Files, store: &Store, catalogue: &Catalogue, from: &Mark) -> 
     let sequence = replayed.end.sequence;
     store.update(Purpose::Free, |update| {
         for (id, topic, batches) in &replay.partitions() {
-            let limits = config_of(topic)?.segment_limits();
-            update.append(*id, topic.id, limits, batches.iter().copied())?;
+            let layout = config_of(topic)?.layout();
+            update.append(*id, topic.id, layout, batches.iter().copied())?;
         }
         update.apply_group_changes(&replay.groups)?;
         update.set_session(Session::Closed { sequence })

@@ -15,6 +15,7 @@ use crate::types::{LogId, Offset, OffsetAndTimestamp, OffsetSpec};
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Usage {
     pub(crate) bytes: u64,
+    pub(crate) plain_bytes: u64,
     pub(crate) segments: u64,
     /// `None` unless the topic is compacted.
     pub(crate) compaction: Option<(Standing, Compaction)>,
@@ -54,7 +55,8 @@ impl Engine {
         let usage = |(log, usage): (&Arc<PartitionLog>, PartitionUsage)| {
             let compacts = topic.config.policy().compacts();
             let compaction = compacts.then(|| self.standing(topic, log)).transpose()?;
-            Ok(Usage { bytes: usage.bytes, segments: usage.segments, compaction })
+            let PartitionUsage { bytes, plain_bytes, segments } = usage;
+            Ok(Usage { bytes, plain_bytes, segments, compaction })
         };
         topic.partitions.iter().zip(self.store.usage(&logs)?).map(usage).collect()
     }
@@ -130,6 +132,10 @@ fn name_place(log: &PartitionLog, from: Offset, error: Error) -> Error {
         Error::Corrupt { place, reason } => {
             Error::Corrupt { place: format!("partition {}, read from offset {from}: {place}", log.name), reason }
         }
+        Error::UnsupportedCompressionType { compression_type, .. } => Error::UnsupportedCompressionType {
+            place: format!("partition {}, read from offset {from}", log.name),
+            compression_type,
+        },
         other => other,
     }
 }

@@ -194,6 +194,11 @@ impl Sequencer {
             let reason = "a compacted topic takes records with a key only".to_owned();
             return Err(Error::InvalidRecord { index: context.index, reason });
         }
+        let compression_type = config.compression();
+        if !compression_type.is_supported() {
+            let place = format!("topic `{}`", slot.topic.name);
+            return Err(Error::UnsupportedCompressionType { place, compression_type });
+        }
         let timestamp_type = config.record_timestamp_type();
         let timestamp = match (timestamp_type, record.timestamp) {
             (TimestampType::LogAppendTime, _) | (_, None) => context.now_ms,

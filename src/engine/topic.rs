@@ -23,10 +23,10 @@ impl Topic {
     /// A topic as the store has it; `bounds` gives the log start and the end of each partition.
     pub(crate) fn load(row: &TopicRow, bounds: impl Fn(LogId) -> (Offset, Offset)) -> Result<Self> {
         let config = config_of(row)?;
-        let segment_limits = config.segment_limits();
+        let layout = config.layout();
         let log = |partition| {
             let id = LogId { topic: row.number, partition };
-            Arc::new(PartitionLog::new(id, (row.id, &row.name), bounds(id), segment_limits))
+            Arc::new(PartitionLog::new(id, (row.id, &row.name), bounds(id), layout))
         };
         Ok(Self {
             number: row.number,
@@ -51,9 +51,9 @@ impl Topic {
         }
     }
 
-    /// Lets the partitions know what this version of the configuration says about their segments.
-    pub(crate) fn put_segment_limits(&self) {
-        self.partitions.iter().for_each(|log| log.set_segment_limits(self.config.segment_limits()));
+    /// Lets the partitions know what this version of the configuration says about the layout of their records.
+    pub(crate) fn put_layout(&self) {
+        self.partitions.iter().for_each(|log| log.set_layout(self.config.layout()));
     }
 
     pub(crate) fn partition_count(&self) -> u32 {
@@ -75,8 +75,8 @@ impl Topic {
         for partition in self.partition_count()..count {
             let id = LogId { topic: self.number, partition };
             let empty = (Offset::ZERO, Offset::ZERO);
-            let limits = self.config.segment_limits();
-            partitions.push(Arc::new(PartitionLog::new(id, (self.id, &self.name), empty, limits)));
+            let layout = self.config.layout();
+            partitions.push(Arc::new(PartitionLog::new(id, (self.id, &self.name), empty, layout)));
         }
         Self { name: self.name.clone(), config: self.config.clone(), partitions, ..*self }
     }

@@ -131,7 +131,7 @@ impl Engine {
         self.sync_journal()?;
         let row = topic.row();
         self.update_store(Purpose::Grow, |update| update.put_topic(&row))?;
-        topic.put_segment_limits();
+        topic.put_layout();
         self.sequencer.lock().put_topic(topic);
         self.wake_watchers();
         Ok(())

@@ -4,23 +4,23 @@ use redb::{CursorMut, ReadableTable, Table};
 use std::ops::Bound;
 
 use super::read::{chunks_of, decode_entry, decode_stored_chunk};
-use super::schema::{ChunkKey, IndexRow, PartitionRow, SegmentRow, chunk_key, encode_row};
+use super::schema::{ChunkKey, IndexRow, PartitionRow, SegmentRow, chunk_key, chunk_of, encode_row};
 use super::trouble::FromRedb;
 use super::update::{Tables, Update};
-use crate::codec::{Chunk, ChunkRoom, MERGE_CHUNK, RecordBatch};
-use crate::config::SegmentLimits;
+use crate::codec::{Chunk, ChunkRoom, MERGE_CHUNK, Packing, RecordBatch};
+use crate::config::Layout;
 use crate::error::{Error, Result};
 use crate::types::{LogId, Offset, TimestampType, TopicId};
 
 impl Update<'_> {
     /// Appends batches to a partition of the topic `topic`. Each begins where the one before ended, the first one where
-    /// the stored part ends; only below the log start something may be missing. What lies below it is not stored. `limits`
-    /// say when a segment is closed and the next one begun.
+    /// the stored part ends; only below the log start something may be missing. What lies below it is not stored. `layout`
+    /// says when a segment is closed and the next one begun, and how chunks are compressed.
     pub(crate) fn append<'b>(
         &mut self,
         log: LogId,
         topic: TopicId,
-        limits: SegmentLimits,
+        layout: Layout,
         batches: impl IntoIterator<Item = &'b RecordBatch>,
     ) -> Result<()> {
         let mut row = self.partition(log)?;
@@ -28,10 +28,17 @@ impl Update<'_> {
         let mut batches = batches.into_iter();
         let mut next = || next_batch(&mut batches, log, row.log_start, &mut end);
         if let Some(first) = next()? {
-            let last = self.tables.take_small_last_chunk(log, topic, &row, first.header.timestamp_type)?;
-            let mut sink = Sink::open(&mut self.tables, log, row, limits, last.as_ref())?;
-            self.writer.reset(topic, sink.room());
-            if let Some((_, batch)) = &last {
+            let newest = self.tables.last_index_row(log)?;
+            let taken = match newest {
+                Some(chunk) => self.tables.take_if_small(chunk, topic, &row, first.header.timestamp_type)?,
+                None => None,
+            };
+            let mut sink = Sink::open(&mut self.tables, log, row, layout, taken.as_ref())?;
+            self.writer.reset(Packing { topic, compression_type: layout.compression_type }, sink.room());
+            if let Some((_, chunk)) = newest {
+                self.writer.expect_ratio(chunk.plain_bytes as usize, chunk.bytes as usize);
+            }
+            if let Some((_, batch)) = &taken {
                 // It may cover more than its records.
                 self.writer.begin_at(batch.header.base_offset);
                 self.writer.push(batch, |chunk| sink.put(&chunk))?;
@@ -44,7 +51,7 @@ impl Update<'_> {
                     // The chunk that was under way may have begun a segment of its own.
                     if sink.is_too_young(youngest, None) {
                         sink.put_segment()?;
-                        self.writer.reset(topic, sink.room());
+                        self.writer.set_room(sink.room());
                     }
                 }
                 self.writer.push(batch, |chunk| sink.put(&chunk))?;
@@ -82,21 +89,24 @@ fn next_batch<'b>(
 
 impl Tables<'_> {
     /// Takes the last chunk out, if it is small and may hold what follows: it is written again together with that. One
-    /// that only waits to be freed stays where it is.
-    fn take_small_last_chunk(
+    /// that only waits to be freed, or that this build can't read, stays where it is.
+    fn take_if_small(
         &mut self,
-        log: LogId,
+        (key, index): (ChunkKey, IndexRow),
         topic: TopicId,
         row: &PartitionRow,
         timestamp_type: TimestampType,
     ) -> Result<Option<(IndexRow, RecordBatch)>> {
-        let Some((key, index)) = self.last_index_row(log)? else { return Ok(None) };
+        let (log, _) = chunk_of(key);
         if index.bytes as usize >= MERGE_CHUNK || index.last_offset < row.log_start {
             return Ok(None);
         }
         let chunk_key = chunk_key(log, index.last_offset);
         let batch = match self.chunks.get(chunk_key).redb()? {
-            Some(bytes) => decode_stored_chunk(chunk_key, bytes.value(), topic)?,
+            Some(bytes) => match decode_stored_chunk(chunk_key, bytes.value(), topic) {
+                Err(Error::UnsupportedCompressionType { .. }) => return Ok(None),
+                decoded => decoded?,
+            },
             None => return Err(Error::corrupt(super::schema::chunk_words(chunk_key), "the chunk is missing")),
         };
         if batch.header.timestamp_type != timestamp_type {
@@ -117,14 +127,14 @@ impl Tables<'_> {
 struct Sink<'a, 't> {
     log: LogId,
     row: PartitionRow,
-    limits: SegmentLimits,
+    layout: Layout,
     chunks: Appender<'a>,
     index: Appender<'a>,
     segments: &'a mut Table<'t, ChunkKey, &'static [u8]>,
     /// The segment under way and its base offset.
     segment: Option<(Offset, SegmentRow)>,
-    /// The base offset and the bytes of the chunk that was taken out. It stays in its segment, also in one that would be
-    /// closed by now.
+    /// The last offset and the bytes of the chunk that was taken out, until all its records are back. They stay in their segment,
+    /// also in one that would be closed by now.
     taken: Option<(Offset, u64)>,
 }
 
@@ -133,7 +143,7 @@ impl<'a, 't> Sink<'a, 't> {
         tables: &'a mut Tables<'t>,
         log: LogId,
         mut row: PartitionRow,
-        limits: SegmentLimits,
+        layout: Layout,
         taken: Option<&(IndexRow, RecordBatch)>,
     ) -> Result<Self> {
         let Tables { chunks, index, segments, .. } = tables;
@@ -153,12 +163,12 @@ impl<'a, 't> Sink<'a, 't> {
         Ok(Self {
             log,
             row,
-            limits,
+            layout,
             chunks: Appender { cursor: Some(chunks.upper_bound_mut(behind).redb()?) },
             index: Appender { cursor: Some(index.upper_bound_mut(behind).redb()?) },
             segments,
             segment,
-            taken: taken.map(|(index, batch)| (batch.header.base_offset, u64::from(index.bytes))),
+            taken: taken.map(|(index, _)| (index.last_offset, u64::from(index.bytes))),
         })
     }
 
@@ -166,15 +176,15 @@ impl<'a, 't> Sink<'a, 't> {
     fn room(&self) -> ChunkRoom {
         let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let used = self.segment.map_or(0, |(_, segment)| segment.bytes);
-        let here = self.limits.bytes.saturating_sub(used).max(self.taken.map_or(0, |(_, bytes)| bytes));
-        ChunkRoom { here: bytes(here), next: bytes(self.limits.bytes) }
+        let here = self.layout.segment_bytes.saturating_sub(used).max(self.taken.map_or(0, |(_, bytes)| bytes));
+        ChunkRoom { here: bytes(here), next: bytes(self.layout.segment_bytes) }
     }
 
     /// Whether a record of that time does not belong into the segment under way any more (T-18). Where there is none yet,
     /// it is the one that begins with the chunk under way.
     fn is_too_young(&self, timestamp: i64, chunk_under_way: Option<i64>) -> bool {
         let first = self.segment.map(|(_, segment)| segment.first_timestamp).or(chunk_under_way);
-        first.is_some_and(|first| timestamp.saturating_sub(first) > self.limits.span_ms)
+        first.is_some_and(|first| timestamp.saturating_sub(first) > self.layout.segment_span_ms)
     }
 
     /// Gives the room for the next chunk.
@@ -188,9 +198,10 @@ impl<'a, 't> Sink<'a, 't> {
         self.chunks.append(chunk_key(self.log, chunk.header.last_offset), chunk.bytes)?;
         self.index.append(key, &encode_row(&key, &index))?;
         self.row.add(&index);
-        let comes_back = self.taken.take().is_some_and(|(taken, _)| taken == base);
+        let comes_back = self.taken.is_some_and(|(last, _)| base <= last);
+        self.taken = self.taken.filter(|(last, _)| chunk.header.last_offset < *last);
         match &mut self.segment {
-            Some((_, segment)) if comes_back || segment.has_room_for(index.bytes, self.limits.bytes) => {
+            Some((_, segment)) if comes_back || segment.has_room_for(index.bytes, self.layout.segment_bytes) => {
                 segment.add(&index);
             }
             _ => {

@@ -11,7 +11,7 @@ use super::read::{decode_entry, decode_stored_chunk};
 use super::schema::{ChunkKey, IndexRow, PartitionRow, SegmentRow, chunk_key, chunk_of, chunk_words, encode_row};
 use super::trouble::FromRedb;
 use super::update::Update;
-use crate::codec::{BatchHeader, Chunk, ChunkRoom, MAX_CHUNK, RecordBatch};
+use crate::codec::{BatchHeader, Chunk, ChunkRoom, MAX_CHUNK, Packing, RecordBatch};
 use crate::error::{Error, Result};
 use crate::types::{LogId, Offset, TopicId};
 
@@ -36,7 +36,7 @@ impl Update<'_> {
     pub(crate) fn drop_records(
         &mut self,
         log: LogId,
-        topic: TopicId,
+        packing: Packing,
         superseded: &[Offset],
         most: usize,
     ) -> Result<Dropped> {
@@ -55,7 +55,7 @@ impl Update<'_> {
             };
             dropped.done += rest.get(below..).unwrap_or_default().partition_point(|offset| *offset <= last.last_offset);
             written += run.len();
-            self.rewrite(log, topic, run, superseded, &mut row, &mut dropped.freed)?;
+            self.rewrite(log, packing, run, superseded, &mut row, &mut dropped.freed)?;
         }
         self.put_partition(log, &row)?;
         dropped.freed.more = dropped.done < superseded.len();
@@ -98,22 +98,23 @@ impl Update<'_> {
     fn rewrite(
         &mut self,
         log: LogId,
-        topic: TopicId,
+        packing: Packing,
         run: Vec<Indexed>,
         superseded: &[Offset],
         row: &mut PartitionRow,
         freed: &mut Freed,
     ) -> Result<()> {
-        let Some((first, _)) = run.first().copied() else { return Ok(()) };
+        let Some((first, chunk)) = run.first().copied() else { return Ok(()) };
         let mut keep = Keep::from(chunk_of(first).1.max(row.log_start), superseded);
         let mut new = Vec::new();
         let mut old: Vec<Indexed> = Vec::with_capacity(run.len());
-        self.writer.reset(topic, ChunkRoom::FULL);
+        self.writer.reset(packing, ChunkRoom::FULL);
+        self.writer.expect_ratio(chunk.plain_bytes as usize, chunk.bytes as usize);
         self.writer.begin_at(chunk_of(first).1);
         let mut to_take = run;
         loop {
             for (key, chunk) in to_take.drain(..) {
-                let batch = self.take_chunk(log, topic, key, &chunk)?;
+                let batch = self.take_chunk(log, packing.topic, key, &chunk)?;
                 self.writer.push_kept(&batch, |offset| keep.keeps(offset), |chunk| collect(&chunk, &mut new))?;
                 old.push((key, chunk));
             }

@@ -37,6 +37,8 @@ pub(crate) struct Catalogue {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct PartitionUsage {
     pub(crate) bytes: u64,
+    /// What they would be without compression.
+    pub(crate) plain_bytes: u64,
     pub(crate) segments: u64,
 }
 
@@ -98,13 +100,11 @@ impl Store {
             let mut expected = from;
             while expected < until && (batches.is_empty() || bytes < max_bytes) {
                 let next = cursor.next().redb()?.filter(|(key, _)| chunk_of(key.value()).0 == log);
-                let batch = next.map(|(key, value)| {
-                    bytes += value.value().len();
-                    decode_stored_chunk(key.value(), value.value(), topic)
-                });
+                let batch = next.map(|(key, value)| decode_stored_chunk(key.value(), value.value(), topic));
                 match batch.transpose()? {
                     Some(batch) if follows(&batch, expected, batches.is_empty()) => {
                         expected = batch.header.last_offset.next();
+                        bytes += batch.header.plain_chunk_len();
                         batches.push(Arc::new(batch));
                     }
                     _ if partition(transaction, log)?.is_some_and(|row| row.log_start > expected) => break,
@@ -118,7 +118,13 @@ impl Store {
 
     /// The segments of a partition that hold records at or behind the log start, oldest first.
     pub(crate) fn segments(&self, log: LogId) -> Result<Vec<Segment>> {
-        self.view(|transaction| live_segments(transaction, log)?.collect())
+        let segment = |row: SegmentRow| Segment {
+            end: row.last_offset.next(),
+            bytes: row.bytes,
+            first_timestamp: row.first_timestamp,
+            max_timestamp: row.max_timestamp,
+        };
+        self.view(|transaction| live_segments(transaction, log)?.map(|row| row.map(segment)).collect())
     }
 
     /// How much of each of these partitions is stored.
@@ -127,7 +133,9 @@ impl Store {
             let of = |log: &LogId| {
                 let mut usage = PartitionUsage::default();
                 for segment in live_segments(transaction, *log)? {
-                    usage.bytes = usage.bytes.saturating_add(segment?.bytes);
+                    let segment = segment?;
+                    usage.bytes = usage.bytes.saturating_add(segment.bytes);
+                    usage.plain_bytes = usage.plain_bytes.saturating_add(segment.plain_bytes);
                     usage.segments += 1;
                 }
                 Ok(usage)
@@ -330,8 +338,11 @@ pub(super) fn chunks_of(log: LogId) -> RangeInclusive<ChunkKey> {
 
 /// Decodes a chunk, and sees to it that it is the one that belongs under its key.
 pub(super) fn decode_stored_chunk(key: ChunkKey, bytes: &[u8], topic: TopicId) -> Result<RecordBatch> {
-    let batch = decode_chunk(bytes.to_vec(), topic).map_err(|error| match error {
+    let batch = decode_chunk(bytes, topic).map_err(|error| match error {
         ChunkError::Damaged(reason) => Error::corrupt(chunk_words(key), reason),
+        ChunkError::Unsupported(compression_type) => {
+            Error::UnsupportedCompressionType { place: chunk_words(key), compression_type }
+        }
         ChunkError::Version(version) => {
             Error::UnsupportedVersion { what: "chunk", found: u32::from(version), supported: u32::from(CHUNK_VERSION) }
         }
@@ -379,18 +390,14 @@ pub(super) fn required_meta<R: MetaRow>(table: &impl ReadableTable<&'static str,
 }
 
 /// The segments of a partition that hold records at or behind the log start, in order.
-fn live_segments(transaction: &ReadTransaction, log: LogId) -> Result<impl Iterator<Item = Result<Segment>> + use<>> {
+fn live_segments(
+    transaction: &ReadTransaction,
+    log: LogId,
+) -> Result<impl Iterator<Item = Result<SegmentRow>> + use<>> {
     let log_start = partition(transaction, log)?.unwrap_or_default().log_start;
     let rows = transaction.open_table(SEGMENTS).redb()?.range(chunks_of(log)).redb()?;
-    let segments = rows.map(decode_entry::<SegmentRow>).map(|entry| {
-        entry.map(|(_, row)| Segment {
-            end: row.last_offset.next(),
-            bytes: row.bytes,
-            first_timestamp: row.first_timestamp,
-            max_timestamp: row.max_timestamp,
-        })
-    });
-    Ok(segments.filter(move |segment| segment.as_ref().map_or(true, |segment| segment.end > log_start)))
+    let segments = rows.map(|entry| decode_entry::<SegmentRow>(entry).map(|(_, segment)| segment));
+    Ok(segments.filter(move |segment| segment.as_ref().map_or(true, |segment| segment.last_offset >= log_start)))
 }
 
 /// The row of a partition, if it has one.

@@ -312,6 +312,8 @@ pub(crate) struct PartitionRow {
     pub(crate) records: u64,
     /// Bytes of the chunks.
     pub(crate) bytes: u64,
+    /// What they would be without compression.
+    pub(crate) plain_bytes: u64,
     pub(crate) chunks: u64,
     /// No chunk lies wholly below it. While it lags behind the log start, there may be chunks to free.
     pub(crate) freed: Offset,
@@ -334,6 +336,7 @@ impl Row for PartitionRow {
         out.put_u64(self.end.get());
         out.put_u64(self.records);
         out.put_u64(self.bytes);
+        out.put_u64(self.plain_bytes);
         out.put_u64(self.chunks);
         out.put_u64(self.freed.get());
     }
@@ -344,6 +347,7 @@ impl Row for PartitionRow {
             end: offset(reader)?,
             records: reader.u64()?,
             bytes: reader.u64()?,
+            plain_bytes: reader.u64()?,
             chunks: reader.u64()?,
             freed: offset(reader)?,
         })
@@ -359,12 +363,14 @@ impl PartitionRow {
     pub(super) fn add(&mut self, chunk: &IndexRow) {
         self.records = self.records.saturating_add(u64::from(chunk.records));
         self.bytes = self.bytes.saturating_add(u64::from(chunk.bytes));
+        self.plain_bytes = self.plain_bytes.saturating_add(u64::from(chunk.plain_bytes));
         self.chunks = self.chunks.saturating_add(1);
     }
 
     pub(super) fn subtract(&mut self, chunk: &IndexRow) {
         self.records = self.records.saturating_sub(u64::from(chunk.records));
         self.bytes = self.bytes.saturating_sub(u64::from(chunk.bytes));
+        self.plain_bytes = self.plain_bytes.saturating_sub(u64::from(chunk.plain_bytes));
         self.chunks = self.chunks.saturating_sub(1);
     }
 }
@@ -376,6 +382,8 @@ pub(super) struct IndexRow {
     pub(super) records: u32,
     /// Length of the chunk.
     pub(super) bytes: u32,
+    /// What it would be without compression.
+    pub(super) plain_bytes: u32,
     pub(super) first_timestamp: i64,
     pub(super) max_timestamp: i64,
 }
@@ -387,6 +395,7 @@ impl IndexRow {
             last_offset: header.last_offset,
             records: header.count,
             bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+            plain_bytes: u32::try_from(header.plain_chunk_len()).unwrap_or(u32::MAX),
             first_timestamp: header.base_timestamp,
             max_timestamp: header.max_timestamp,
         }
@@ -409,6 +418,7 @@ impl Row for IndexRow {
         out.put_u64(self.last_offset.get());
         out.put_u32(self.records);
         out.put_u32(self.bytes);
+        out.put_u32(self.plain_bytes);
         out.put_i64(self.first_timestamp);
         out.put_i64(self.max_timestamp);
     }
@@ -418,6 +428,7 @@ impl Row for IndexRow {
             last_offset: offset(reader)?,
             records: reader.u32()?,
             bytes: reader.u32()?,
+            plain_bytes: reader.u32()?,
             first_timestamp: reader.i64()?,
             max_timestamp: reader.i64()?,
         })
@@ -431,6 +442,8 @@ pub(super) struct SegmentRow {
     pub(super) records: u64,
     /// Bytes of its chunks.
     pub(super) bytes: u64,
+    /// What they would be without compression.
+    pub(super) plain_bytes: u64,
     pub(super) chunks: u64,
     /// Of its first record.
     pub(super) first_timestamp: i64,
@@ -445,6 +458,7 @@ impl SegmentRow {
             last_offset: chunk.last_offset,
             records: u64::from(chunk.records),
             bytes: u64::from(chunk.bytes),
+            plain_bytes: u64::from(chunk.plain_bytes),
             chunks: 1,
             first_timestamp: chunk.first_timestamp,
             max_timestamp: chunk.max_timestamp,
@@ -466,12 +480,14 @@ impl SegmentRow {
     pub(super) fn subtract(&mut self, chunk: &IndexRow) {
         self.records = self.records.saturating_sub(u64::from(chunk.records));
         self.bytes = self.bytes.saturating_sub(u64::from(chunk.bytes));
+        self.plain_bytes = self.plain_bytes.saturating_sub(u64::from(chunk.plain_bytes));
         self.chunks = self.chunks.saturating_sub(1);
     }
 
     pub(super) fn add_within(&mut self, chunk: &IndexRow) {
         self.records = self.records.saturating_add(u64::from(chunk.records));
         self.bytes = self.bytes.saturating_add(u64::from(chunk.bytes));
+        self.plain_bytes = self.plain_bytes.saturating_add(u64::from(chunk.plain_bytes));
         self.chunks = self.chunks.saturating_add(1);
         self.max_timestamp = self.max_timestamp.max(chunk.max_timestamp);
     }
@@ -505,6 +521,7 @@ impl Row for SegmentRow {
         out.put_u64(self.last_offset.get());
         out.put_u64(self.records);
         out.put_u64(self.bytes);
+        out.put_u64(self.plain_bytes);
         out.put_u64(self.chunks);
         out.put_i64(self.first_timestamp);
         out.put_i64(self.max_timestamp);
@@ -515,6 +532,7 @@ impl Row for SegmentRow {
             last_offset: offset(reader)?,
             records: reader.u64()?,
             bytes: reader.u64()?,
+            plain_bytes: reader.u64()?,
             chunks: reader.u64()?,
             first_timestamp: reader.i64()?,
             max_timestamp: reader.i64()?,
@@ -565,6 +583,7 @@ mod tests {
             end: Offset::new(3),
             records: 1,
             bytes: 2,
+            plain_bytes: 5,
             chunks: 3,
             freed: Offset::new(4),
         };
@@ -573,6 +592,7 @@ mod tests {
             last_offset: Offset::new(8),
             records: 4,
             bytes: 100,
+            plain_bytes: 300,
             first_timestamp: i64::MIN,
             max_timestamp: 50,
         };

@@ -17,7 +17,7 @@ use super::*;
 use crate::codec::{
     BatchBuilder, GroupChange, GroupChanges, GroupEntry, Mark, Place, RawHeader, RecordBatch, RecordParts,
 };
-use crate::config::SegmentLimits;
+use crate::config::{CompressionType, Layout};
 use crate::disk::sim_disk::{Fault, Op, Repeat, SimDisk};
 use crate::disk::{Disk, OpenMode, OsDisk};
 use crate::error::{Error, Result};
@@ -28,7 +28,8 @@ const PATH: &str = "/d/app.brooklet";
 const ID: StoreId = StoreId(7);
 const TOPIC: TopicId = TopicId::new(77);
 pub(super) const LOG: LogId = LogId { topic: TopicNumber(0), partition: 1 };
-const LIMITS: SegmentLimits = SegmentLimits { bytes: 16 << 20, span_ms: i64::MAX };
+const LAYOUT: Layout =
+    Layout { segment_bytes: 16 << 20, segment_span_ms: i64::MAX, compression_type: CompressionType::None };
 const OPTIONS: StoreOptions = StoreOptions { cache_size: 1 << 20 };
 
 fn topic(number: u32) -> TopicRow {
@@ -60,7 +61,7 @@ pub(super) fn new_store() -> Store {
 }
 
 fn append(store: &Store, log: LogId, batches: &[RecordBatch]) -> Result<()> {
-    store.update(Purpose::Grow, |update| update.append(log, TOPIC, LIMITS, batches))
+    store.update(Purpose::Grow, |update| update.append(log, TOPIC, LAYOUT, batches))
 }
 
 /// Moves the log start and frees what lies below it, `most` chunks at a time; the store is in order after each step.
@@ -307,7 +308,7 @@ fn a_store_comes_back_as_it_was() {
             update.put_topic(&topic(0))?;
             update.put_topic(&topic(3))?;
             update.set_session(Session::Open(mark))?;
-            update.append(LOG, TOPIC, LIMITS, &expected)
+            update.append(LOG, TOPIC, LAYOUT, &expected)
         })
         .unwrap();
     store.close().unwrap();
@@ -364,7 +365,7 @@ fn many_partitions_share_an_update() {
         store
             .update(Purpose::Grow, |update| {
                 let batch = |log| batch(log, round * 50, &[1; 50], 1_000);
-                logs.iter().try_for_each(|&log| update.append(log, TOPIC, LIMITS, [&batch(log)]))
+                logs.iter().try_for_each(|&log| update.append(log, TOPIC, LAYOUT, [&batch(log)]))
             })
             .unwrap();
     }
@@ -408,7 +409,7 @@ fn a_deleted_topic_leaves_nothing_and_its_number_is_not_given_again() {
     store
         .update(Purpose::Grow, |update| {
             update.put_topic(&topic(1))?;
-            update.append(other, TOPIC, LIMITS, [&batch(other, 0, &[1; 3], 10)])?;
+            update.append(other, TOPIC, LAYOUT, [&batch(other, 0, &[1; 3], 10)])?;
             update.delete_topic(TopicNumber(0))
         })
         .unwrap();
@@ -470,10 +471,10 @@ fn segments(store: &Store) -> Vec<(u64, i64)> {
 #[test]
 fn segments_are_closed_by_time_at_the_batch_that_is_too_young() {
     let store = new_store();
-    let limits = SegmentLimits { span_ms: 10, ..LIMITS };
+    let layout = Layout { segment_span_ms: 10, ..LAYOUT };
     let append = |base, timestamps: &[i64]| {
         let batch = batch(LOG, base, timestamps, 50);
-        store.update(Purpose::Grow, |update| update.append(LOG, TOPIC, limits, [&batch])).unwrap();
+        store.update(Purpose::Grow, |update| update.append(LOG, TOPIC, layout, [&batch])).unwrap();
         assert_in_order(&store);
     };
     append(0, &[100]);
@@ -488,7 +489,7 @@ fn segments_are_closed_by_time_at_the_batch_that_is_too_young() {
     assert_eq!(segments(&store), [(3, 110), (4, 111), (8, 122)]);
     // Several batches of one update.
     let batches = [batch(LOG, 8, &[131], 50), batch(LOG, 9, &[132], 50), batch(LOG, 10, &[140], 50)];
-    store.update(Purpose::Grow, |update| update.append(LOG, TOPIC, limits, &batches)).unwrap();
+    store.update(Purpose::Grow, |update| update.append(LOG, TOPIC, layout, &batches)).unwrap();
     assert_eq!(segments(&store), [(3, 110), (4, 111), (9, 131), (11, 140)]);
     assert_in_order(&store);
 }
@@ -497,12 +498,12 @@ fn segments_are_closed_by_time_at_the_batch_that_is_too_young() {
 fn segments_of_any_size_are_cut_out_of_batches_of_any_size() {
     for limit in [1, 200, 500, 4_000, 40_000] {
         let store = new_store();
-        let limits = SegmentLimits { bytes: limit, ..LIMITS };
+        let layout = Layout { segment_bytes: limit, ..LAYOUT };
         let mut end = 0;
         for (count, value_len) in [(1, 100), (7, 100), (300, 30), (1, 3_000), (2, 100), (50, 1_000)] {
             let batch = batch(LOG, end, &vec![1; count], value_len);
             end += count as u64;
-            store.update(Purpose::Grow, |update| update.append(LOG, TOPIC, limits, [&batch])).unwrap();
+            store.update(Purpose::Grow, |update| update.append(LOG, TOPIC, layout, [&batch])).unwrap();
             assert_in_order(&store);
         }
         let stored = store.segments(LOG).unwrap();
@@ -514,7 +515,7 @@ fn segments_of_any_size_are_cut_out_of_batches_of_any_size() {
         }
         assert_eq!(read_all(&store, LOG, 0, 0).unwrap().len() as u64, end);
         // A smaller limit closes what is under way, and changes nothing that is stored.
-        let smaller = SegmentLimits { bytes: 1, ..LIMITS };
+        let smaller = Layout { segment_bytes: 1, ..LAYOUT };
         let next = batch(LOG, end, &[1], 10);
         store.update(Purpose::Grow, |update| update.append(LOG, TOPIC, smaller, [&next])).unwrap();
         assert_in_order(&store);

@@ -13,7 +13,7 @@ use super::schema::{
     TOPICS, TopicRow, Updates, decode_row, encode_row, log_key,
 };
 use super::trouble::{FromRedb, Severity};
-use crate::codec::ChunkWriter;
+use crate::codec::{ChunkWriter, Packing};
 use crate::error::{Error, Result};
 use crate::types::{LogId, TopicId};
 
@@ -243,7 +243,7 @@ impl<'t> Update<'t> {
             groups: transaction.open_table(GROUPS).redb()?,
             offsets: transaction.open_table(OFFSETS).redb()?,
         };
-        Ok(Self { tables, writer: ChunkWriter::new(TopicId::new(0)) })
+        Ok(Self { tables, writer: ChunkWriter::new(Packing::plain(TopicId::new(0))) })
     }
 
     /// Counts this update, and gives its number.

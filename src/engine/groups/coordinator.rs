@@ -369,12 +369,7 @@ mod tests {
         let (name, id) = (TopicName::new(name).unwrap(), TopicId::new(u128::from(number)));
         let log = |partition| {
             let log = LogId { topic: TopicNumber(number), partition };
-            Arc::new(PartitionLog::new(
-                log,
-                (id, &name),
-                (Offset::ZERO, Offset::ZERO),
-                TopicConfig::default().segment_limits(),
-            ))
+            Arc::new(PartitionLog::new(log, (id, &name), (Offset::ZERO, Offset::ZERO), TopicConfig::default().layout()))
         };
         Arc::new(Topic {
             number: TopicNumber(number),
