@@ -3,6 +3,7 @@
 mod compression;
 mod durability;
 mod limits;
+mod policy;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +14,8 @@ use crate::types::TimestampType;
 
 pub use compression::CompressionType;
 pub use durability::Durability;
-pub(crate) use limits::{CompactionLimits, DirtyRatio, Layout, RetentionLimits};
+pub(crate) use limits::{CompactionLimits, DirtyRatio, Layout, RetentionLimits, UncommittedLimits};
+pub use policy::CleanupPolicy;
 
 /// The configuration of a topic, under Kafka's keys (T-11).
 ///
@@ -28,6 +30,9 @@ pub(crate) use limits::{CompactionLimits, DirtyRatio, Layout, RetentionLimits};
 /// | `cleanup.policy` | `delete` | `delete`: what is beyond a limit of retention goes; `compact`: of each key the last record stays; `compact,delete`: both; empty: nothing ever goes by itself |
 /// | `retention.ms` | -1: no limit | how old records get before they go. **Kafka's default is 7 days** |
 /// | `retention.bytes` | -1: no limit | how many bytes a *partition* holds before its oldest records go |
+/// | `brooklet.uncommitted.retention.ms` | 0: not at all | how old records get that a live group has not committed; -1: no cap of age |
+/// | `brooklet.uncommitted.retention.bytes` | 0: not at all | how many bytes a partition may have with such records; -1: no cap of size |
+/// | `brooklet.uncommitted.idle.ms` | 604800000 | how long after its last commit a group without members counts as live |
 /// | `segment.bytes` | 16777216 | the size at which a segment is closed. Kafka's default is 1 GiB |
 /// | `segment.ms` | 604800000 | the span of record time after which a segment is closed |
 /// | `min.cleanable.dirty.ratio` | 0.5 | compaction: the share of a partition's bytes that has to be new before it is due |
@@ -42,6 +47,23 @@ pub(crate) use limits::{CompactionLimits, DirtyRatio, Layout, RetentionLimits};
 /// *segment* at a time, the oldest first, when the broker [cleans](crate::Broker::clean): so they may stay longer than the limit
 /// says, and never shorter. A segment goes when its youngest record is older than `retention.ms`, or when the
 /// partition still has `retention.bytes` without it. Smaller segments keep closer to the limits.
+///
+/// # Can records wait for slow readers?
+///
+/// Yes, which Kafka does not offer: with `brooklet.uncommitted.retention.ms`, `brooklet.uncommitted.retention.bytes` or both, a segment that
+/// is beyond the topic's limits stays while a live consumer group has not committed all of it. These two are hard caps: beyond
+/// either of them it goes all the same. A group is live while it has members, and for `brooklet.uncommitted.idle.ms` after its last
+/// commit. A live group that reads the topic and has committed nothing in a partition waits for all of it.
+///
+/// | a segment | goes |
+/// |---|---|
+/// | within `retention.ms` and `retention.bytes`, or without limits | no |
+/// | beyond them, and every live group has committed it | yes |
+/// | beyond them, a live group has not, and it is within the caps | **no** |
+/// | beyond them, a live group has not, and it is beyond a cap | yes |
+/// | beyond them, and only idle groups have not committed it | yes |
+/// | the oldest of a broker above its [`max_bytes`](crate::Builder::max_bytes) | yes, whoever waits for it |
+/// | below what [`delete_records`](crate::Broker::delete_records) was told | yes, whoever waits for it |
 ///
 /// # What does compaction keep?
 ///
@@ -76,53 +98,15 @@ pub struct TopicConfig {
     /// The outer `Option` says whether it was set, the inner one whether there is a limit.
     retention_ms: Option<Option<i64>>,
     retention_bytes: Option<Option<u64>>,
+    uncommitted_retention_ms: Option<Option<i64>>,
+    uncommitted_retention_bytes: Option<Option<u64>>,
+    uncommitted_idle_ms: Option<i64>,
     segment_bytes: Option<u64>,
     segment_ms: Option<i64>,
     min_cleanable_dirty_ratio: Option<DirtyRatio>,
     min_compaction_lag_ms: Option<i64>,
     max_compaction_lag_ms: Option<i64>,
     delete_retention_ms: Option<i64>,
-}
-
-/// What happens to old records of a topic (`cleanup.policy`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum CleanupPolicy {
-    /// What is beyond `retention.ms` or `retention.bytes` is deleted. In configurations: `delete`.
-    #[default]
-    Delete,
-    /// Of each key the last record stays. In configurations: `compact`.
-    Compact,
-    /// Both: of each key the last record stays, until it is beyond `retention.ms` or `retention.bytes`. In configurations:
-    /// `compact,delete`.
-    CompactAndDelete,
-    /// Nothing is deleted, whatever the limits are, but what [`delete_records`](crate::Broker::delete_records) is told to. In
-    /// configurations: empty.
-    Keep,
-}
-
-impl CleanupPolicy {
-    /// Whether records go that a later one of their key replaces.
-    pub fn compacts(self) -> bool {
-        matches!(self, CleanupPolicy::Compact | CleanupPolicy::CompactAndDelete)
-    }
-
-    /// Whether records go that are beyond a limit of retention.
-    pub fn deletes(self) -> bool {
-        matches!(self, CleanupPolicy::Delete | CleanupPolicy::CompactAndDelete)
-    }
-}
-
-impl fmt::Display for CleanupPolicy {
-    /// As Kafka spells it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            CleanupPolicy::Delete => "delete",
-            CleanupPolicy::Compact => "compact",
-            CleanupPolicy::CompactAndDelete => "compact,delete",
-            CleanupPolicy::Keep => "",
-        })
-    }
 }
 
 /// One configuration of a topic.
@@ -156,6 +140,9 @@ const CLEANUP_POLICY: &str = "cleanup.policy";
 const COMPRESSION_TYPE: &str = "compression.type";
 const RETENTION_MS: &str = "retention.ms";
 const RETENTION_BYTES: &str = "retention.bytes";
+const UNCOMMITTED_RETENTION_MS: &str = "brooklet.uncommitted.retention.ms";
+const UNCOMMITTED_RETENTION_BYTES: &str = "brooklet.uncommitted.retention.bytes";
+const UNCOMMITTED_IDLE: &str = "brooklet.uncommitted.idle.ms";
 const SEGMENT_BYTES: &str = "segment.bytes";
 const SEGMENT_MS: &str = "segment.ms";
 const MIN_DIRTY_RATIO: &str = "min.cleanable.dirty.ratio";
@@ -164,7 +151,10 @@ const MAX_COMPACTION_LAG: &str = "max.compaction.lag.ms";
 const DELETE_RETENTION: &str = "delete.retention.ms";
 
 /// The keys that a topic has, sorted.
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 17] = [
+    UNCOMMITTED_IDLE,
+    UNCOMMITTED_RETENTION_BYTES,
+    UNCOMMITTED_RETENTION_MS,
     CLEANUP_POLICY,
     COMPRESSION_TYPE,
     DELETE_RETENTION,
@@ -182,6 +172,7 @@ const KEYS: [&str; 14] = [
 ];
 
 const DEFAULT_MAX_MESSAGE_BYTES: u32 = 1_048_588;
+const DEFAULT_UNCOMMITTED_IDLE_MS: i64 = 604_800_000;
 const DEFAULT_SEGMENT_BYTES: u64 = 16 << 20;
 const DEFAULT_SEGMENT_MS: i64 = 604_800_000;
 const DEFAULT_MIN_DIRTY_RATIO: DirtyRatio = DirtyRatio::HALF;
@@ -251,6 +242,28 @@ impl TopicConfig {
         self
     }
 
+    /// Sets `brooklet.uncommitted.retention.ms`: how old records get that a live group has not committed; `None`: no cap of age.
+    #[must_use]
+    pub fn uncommitted_retention(mut self, age: Option<Duration>) -> Self {
+        self.uncommitted_retention_ms = Some(age.map(millis));
+        self
+    }
+
+    /// Sets `brooklet.uncommitted.retention.bytes`: how many bytes a partition may have with records that a live group has not
+    /// committed; `None`: no cap of size.
+    #[must_use]
+    pub fn uncommitted_retention_bytes(mut self, bytes: Option<u64>) -> Self {
+        self.uncommitted_retention_bytes = Some(bytes);
+        self
+    }
+
+    /// Sets `brooklet.uncommitted.idle.ms`: how long after its last commit a group without members counts as live.
+    #[must_use]
+    pub fn uncommitted_idle(mut self, time: Duration) -> Self {
+        self.uncommitted_idle_ms = Some(millis(time));
+        self
+    }
+
     /// Sets `segment.bytes`; 0 is taken as 1.
     #[must_use]
     pub fn segment_bytes(mut self, bytes: u64) -> Self {
@@ -309,6 +322,14 @@ impl TopicConfig {
             Ok(number) if number >= 0 => Ok(number),
             _ => Err(invalid("a whole number of milliseconds, 0 or more, is expected")),
         };
+        let age_limit = || match value.parse::<i64>() {
+            Ok(ms) if ms >= -1 => Ok((ms >= 0).then_some(ms)),
+            _ => Err(invalid("a whole number of milliseconds, or -1 for no limit, is expected")),
+        };
+        let size_limit = || match value.parse::<i64>() {
+            Ok(bytes) => Ok(u64::try_from(bytes).ok()),
+            Err(_) => Err(invalid("a number of bytes, or -1 for no limit, is expected")),
+        };
         match key {
             MAX_MESSAGE_BYTES => match value.parse() {
                 Ok(bytes) if bytes <= MAX_MESSAGE_BYTES_LIMIT => self.max_message_bytes = Some(bytes),
@@ -321,18 +342,15 @@ impl TopicConfig {
             },
             TIMESTAMP_BEFORE_MAX => self.timestamp_before_max_ms = Some(not_negative()?),
             TIMESTAMP_AFTER_MAX => self.timestamp_after_max_ms = Some(not_negative()?),
-            CLEANUP_POLICY => self.cleanup_policy = Some(parse_policy(value).map_err(|reason| invalid(&reason))?),
+            CLEANUP_POLICY => self.cleanup_policy = Some(CleanupPolicy::parse(value).map_err(invalid)?),
             COMPRESSION_TYPE => {
                 self.compression_type = Some(CompressionType::parse(value).map_err(|reason| invalid(&reason))?);
             }
-            RETENTION_MS => match value.parse::<i64>() {
-                Ok(ms) if ms >= -1 => self.retention_ms = Some((ms >= 0).then_some(ms)),
-                _ => return Err(invalid("a whole number of milliseconds, or -1 for no limit, is expected")),
-            },
-            RETENTION_BYTES => match value.parse::<i64>() {
-                Ok(bytes) => self.retention_bytes = Some(u64::try_from(bytes).ok()),
-                Err(_) => return Err(invalid("a number of bytes, or -1 for no limit, is expected")),
-            },
+            RETENTION_MS => self.retention_ms = Some(age_limit()?),
+            RETENTION_BYTES => self.retention_bytes = Some(size_limit()?),
+            UNCOMMITTED_RETENTION_MS => self.uncommitted_retention_ms = Some(age_limit()?),
+            UNCOMMITTED_RETENTION_BYTES => self.uncommitted_retention_bytes = Some(size_limit()?),
+            UNCOMMITTED_IDLE => self.uncommitted_idle_ms = Some(not_negative()?),
             SEGMENT_BYTES => match value.parse() {
                 Ok(bytes) if (1..=i64::MAX.unsigned_abs()).contains(&bytes) => self.segment_bytes = Some(bytes),
                 _ => return Err(invalid("a number of bytes, 1 or more, is expected")),
@@ -371,6 +389,9 @@ impl TopicConfig {
             COMPRESSION_TYPE => self.compression_type = None,
             RETENTION_MS => self.retention_ms = None,
             RETENTION_BYTES => self.retention_bytes = None,
+            UNCOMMITTED_RETENTION_MS => self.uncommitted_retention_ms = None,
+            UNCOMMITTED_RETENTION_BYTES => self.uncommitted_retention_bytes = None,
+            UNCOMMITTED_IDLE => self.uncommitted_idle_ms = None,
             SEGMENT_BYTES => self.segment_bytes = None,
             SEGMENT_MS => self.segment_ms = None,
             MIN_DIRTY_RATIO => self.min_cleanable_dirty_ratio = None,
@@ -411,6 +432,9 @@ impl TopicConfig {
             COMPRESSION_TYPE => self.compression_type.is_some(),
             RETENTION_MS => self.retention_ms.is_some(),
             RETENTION_BYTES => self.retention_bytes.is_some(),
+            UNCOMMITTED_RETENTION_MS => self.uncommitted_retention_ms.is_some(),
+            UNCOMMITTED_RETENTION_BYTES => self.uncommitted_retention_bytes.is_some(),
+            UNCOMMITTED_IDLE => self.uncommitted_idle_ms.is_some(),
             SEGMENT_BYTES => self.segment_bytes.is_some(),
             SEGMENT_MS => self.segment_ms.is_some(),
             MIN_DIRTY_RATIO => self.min_cleanable_dirty_ratio.is_some(),
@@ -431,6 +455,9 @@ impl TopicConfig {
             COMPRESSION_TYPE => self.compression().to_string(),
             RETENTION_MS => or_minus_one(self.retention_ms.flatten()),
             RETENTION_BYTES => or_minus_one(self.retention_bytes.flatten()),
+            UNCOMMITTED_RETENTION_MS => or_minus_one(self.uncommitted_retention_ms.unwrap_or(Some(0))),
+            UNCOMMITTED_RETENTION_BYTES => or_minus_one(self.uncommitted_retention_bytes.unwrap_or(Some(0))),
+            UNCOMMITTED_IDLE => self.uncommitted_idle_ms.unwrap_or(DEFAULT_UNCOMMITTED_IDLE_MS).to_string(),
             SEGMENT_BYTES => self.layout().segment_bytes.to_string(),
             SEGMENT_MS => self.segment_ms.unwrap_or(DEFAULT_SEGMENT_MS).to_string(),
             MIN_DIRTY_RATIO => self.compaction_limits().min_dirty_ratio.as_f64().to_string(),
@@ -513,6 +540,15 @@ impl TopicConfig {
         RetentionLimits { age_ms: self.retention_ms.flatten(), bytes: self.retention_bytes.flatten() }
     }
 
+    /// How long records wait for live groups; `None`: not at all.
+    pub(crate) fn uncommitted_limits(&self) -> Option<UncommittedLimits> {
+        let (age_ms, bytes) = (self.uncommitted_retention_ms, self.uncommitted_retention_bytes);
+        let is_off = age_ms.is_none() && bytes.is_none();
+        let caps = RetentionLimits { age_ms: age_ms.flatten(), bytes: bytes.flatten() };
+        let idle_ms = self.uncommitted_idle_ms.unwrap_or(DEFAULT_UNCOMMITTED_IDLE_MS);
+        (!is_off).then_some(UncommittedLimits { caps, idle_ms })
+    }
+
     /// Whether a producer's timestamp is within the bounds (R-12; the bounds themselves are). Says why not.
     pub(crate) fn check_timestamp(&self, timestamp: i64, now_ms: i64) -> Result<(), String> {
         let before_max = self.timestamp_before_max_ms.unwrap_or(i64::MAX);
@@ -543,26 +579,6 @@ fn or_minus_one(limit: Option<impl ToString>) -> String {
     limit.map_or_else(|| "-1".to_owned(), |limit| limit.to_string())
 }
 
-fn parse_policy(value: &str) -> Result<CleanupPolicy, String> {
-    let mut policies = (false, false);
-    for policy in value.split(',').map(str::trim).filter(|policy| !policy.is_empty()) {
-        match policy {
-            "compact" => policies.0 = true,
-            "delete" => policies.1 = true,
-            _ => {
-                let expected = "`delete`, `compact`, `compact,delete`, or nothing to keep everything, is expected";
-                return Err(expected.to_owned());
-            }
-        }
-    }
-    Ok(match policies {
-        (true, true) => CleanupPolicy::CompactAndDelete,
-        (true, false) => CleanupPolicy::Compact,
-        (false, true) => CleanupPolicy::Delete,
-        (false, false) => CleanupPolicy::Keep,
-    })
-}
-
 /// As milliseconds; what is too long for them is the longest.
 pub(crate) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
@@ -584,6 +600,9 @@ mod tests {
             .retention(Some(Duration::from_millis(7)))
             .retention_bytes(Some(8))
             .segment_bytes(9)
+            .uncommitted_retention(Some(Duration::from_millis(14)))
+            .uncommitted_retention_bytes(None)
+            .uncommitted_idle(Duration::from_millis(15))
             .segment_time(Duration::from_millis(10))
             .min_cleanable_dirty_ratio(0.25)
             .min_compaction_lag(Duration::from_millis(11))
@@ -623,6 +642,9 @@ mod tests {
             ("retention.ms", "-2"),
             ("retention.ms", "1 d"),
             ("retention.bytes", "all"),
+            ("brooklet.uncommitted.retention.ms", "-2"),
+            ("brooklet.uncommitted.retention.bytes", "all"),
+            ("brooklet.uncommitted.idle.ms", "-1"),
             ("compression.type", "gzip"),
             ("segment.bytes", "0"),
             ("segment.ms", "0"),

@@ -32,6 +32,27 @@ pub(crate) fn beyond_limits(segments: &[Segment], limits: &RetentionLimits, boun
     by_size + may_go.skip(by_size).take_while(is_old).count()
 }
 
+/// Records that wait for groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Uncommitted {
+    /// Every live group has committed what lies below.
+    pub(crate) committed: Offset,
+    /// Beyond these limits nothing waits.
+    pub(crate) caps: RetentionLimits,
+}
+
+/// Of the `beyond` segments that are beyond their limits, those that need not wait for groups.
+pub(crate) fn without_uncommitted(
+    segments: &[Segment],
+    beyond: usize,
+    uncommitted: &Uncommitted,
+    bound: Offset,
+    now_ms: i64,
+) -> usize {
+    let committed = segments.iter().take_while(|segment| segment.end <= uncommitted.committed).count();
+    beyond.min(committed.max(beyond_limits(segments, &uncommitted.caps, bound, now_ms)))
+}
+
 /// L-4: the oldest go while the limit is still reached without them.
 fn beyond_size(segments: &[Segment], limit: u64) -> usize {
     let total: u64 = segments.iter().map(|segment| segment.bytes).sum();
@@ -127,6 +148,23 @@ mod tests {
             let segments = segments(&[(5, 0), (5, 0), (5, 0)]);
             assert_eq!(beyond_limits(&segments, &limits, Offset::new(bound), NOW), gone, "bound {bound}");
         }
+    }
+
+    #[test]
+    fn what_is_not_committed_waits_up_to_the_caps() {
+        let segments = segments(&[(5, NOW - 30), (5, NOW - 20), (5, NOW - 10), (5, NOW)]);
+        let waits = |beyond, committed, age_ms, bytes| {
+            let uncommitted =
+                Uncommitted { committed: Offset::new(committed), caps: RetentionLimits { age_ms, bytes } };
+            without_uncommitted(&segments, beyond, &uncommitted, Offset::MAX, NOW)
+        };
+        for (committed, gone) in [(0, 0), (4, 0), (5, 1), (14, 2), (20, 3)] {
+            assert_eq!(waits(3, committed, None, None), gone, "committed {committed}");
+        }
+        // A cap by itself lets nothing go that is within the limits.
+        assert_eq!((waits(3, 0, Some(15), None), waits(1, 0, Some(15), None)), (2, 1));
+        assert_eq!((waits(3, 0, None, Some(10)), waits(3, 0, Some(25), Some(10))), (2, 2));
+        assert_eq!(waits(3, 15, Some(25), None), 3);
     }
 
     #[test]

@@ -27,6 +27,15 @@ impl RetentionLimits {
     }
 }
 
+/// How long records wait that a live group has not committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct UncommittedLimits {
+    /// Beyond either of them they go.
+    pub(crate) caps: RetentionLimits,
+    /// How long after its last commit a group without members is live.
+    pub(crate) idle_ms: i64,
+}
+
 /// When a partition is compacted, and what that lets go of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CompactionLimits {

@@ -19,9 +19,10 @@ use super::compact::Pass;
 use super::log::PartitionLog;
 use super::topic::Topic;
 use super::{Engine, Options};
+use crate::config::UncommittedLimits;
 use crate::error::{Error, Result};
 use crate::inspect::{CleanReport, VacuumReport};
-use crate::retention::{Segment, beyond_limits, beyond_total};
+use crate::retention::{Segment, Uncommitted, beyond_limits, beyond_total, without_uncommitted};
 use crate::store::{Catalogue, Freed, Purpose};
 use crate::types::{LogId, Offset, TopicNumber};
 
@@ -308,7 +309,15 @@ impl Engine {
         let Some(topic) = self.topic_of(log) else { return Ok(()) };
         let segments = self.store.segments(log.id)?;
         let now_ms = self.options.clock.now_ms();
-        let count = beyond_limits(&segments, &topic.config.retention_limits(), self.cut_bound(log), now_ms);
+        // Nothing that is not acknowledged goes (L-2).
+        let bound = log.end();
+        let mut count = beyond_limits(&segments, &topic.config.retention_limits(), bound, now_ms);
+        if count > 0
+            && let Some(UncommittedLimits { caps, idle_ms }) = topic.config.uncommitted_limits()
+        {
+            let committed = self.committed_by_live_groups(&topic, log, now_ms.saturating_sub(idle_ms))?;
+            count = without_uncommitted(&segments, count, &Uncommitted { committed, caps }, bound, now_ms);
+        }
         self.drop_segments(&topic, log, &segments, count, work)
     }
 
@@ -323,7 +332,7 @@ impl Engine {
         let mut candidates = Vec::new();
         for topic in self.topics().iter().filter(|topic| topic.config.policy().deletes()) {
             for log in &topic.partitions {
-                let bound = self.cut_bound(log);
+                let bound = log.end();
                 let mut segments = self.store.segments(log.id)?;
                 segments.retain(|segment| segment.end <= bound);
                 other = segments.iter().fold(other, |other, segment| other.saturating_sub(segment.bytes));
@@ -340,11 +349,6 @@ impl Engine {
             }
         }
         Ok(true)
-    }
-
-    /// Down to which offset a partition may be cut by itself: nothing that is not acknowledged goes (L-2).
-    fn cut_bound(&self, log: &PartitionLog) -> Offset {
-        log.end()
     }
 
     /// Deletes the first `count` segments of a partition, unless its topic was changed since it was looked at.

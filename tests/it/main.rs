@@ -22,3 +22,4 @@ mod sim_disk;
 mod space;
 mod support;
 mod tidy;
+mod uncommitted;

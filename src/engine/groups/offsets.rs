@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use super::{Group, Inner, MemberId};
 use crate::codec::{GroupChange, GroupEntry};
 use crate::config::millis;
-use crate::engine::Engine;
 use crate::engine::sequencer::{GroupNumber, OutcomeCallback, cost_of_group_entries};
+use crate::engine::{Engine, PartitionLog, Topic};
 use crate::error::{Error, Result};
 use crate::group::{CommittedOffset, OffsetAndMetadata};
-use crate::types::{LogId, TopicPartition};
+use crate::types::{LogId, Offset, TopicPartition};
 
 /// The most bytes of metadata beside an offset (Kafka's `offset.metadata.max.bytes`).
 pub(crate) const MAX_METADATA: usize = 4096;
@@ -71,6 +71,34 @@ impl Engine {
     /// What a group committed of a partition.
     pub(crate) fn committed(&self, group: &Group, log: LogId) -> Option<OffsetAndMetadata> {
         group.inner.lock().offsets.get(&log).map(OffsetAndMetadata::from)
+    }
+
+    /// Below which offset of a partition every live group has committed: the log's end when no group has to do with it. A group is
+    /// live when it has members, or has committed something after `idle_since_ms`.
+    pub(in crate::engine) fn committed_by_live_groups(
+        &self,
+        topic: &Topic,
+        log: &PartitionLog,
+        idle_since_ms: i64,
+    ) -> Result<Offset> {
+        let mut committed = log.end();
+        for name in self.group_names()? {
+            let group = self.group(&name)?;
+            let inner = group.inner.lock();
+            let commits_later = |offset: &CommittedOffset| offset.committed_ms > idle_since_ms;
+            if !inner.coordinator.has_members() && !inner.offsets.values().any(commits_later) {
+                continue;
+            }
+            match inner.offsets.get(&log.id) {
+                Some(offset) => committed = committed.min(offset.offset),
+                // It may want everything.
+                None if inner.coordinator.topics().any(|read| read.number == topic.number) => {
+                    return Ok(log.log_start());
+                }
+                None => {}
+            }
+        }
+        Ok(committed)
     }
 
     /// When offsets are looked through next for those that nobody uses any more; never, unless they have a retention.
