@@ -10,6 +10,7 @@
 mod buffered;
 mod bulk;
 mod child;
+mod compression;
 mod durable;
 mod groups;
 mod harness;
@@ -28,7 +29,7 @@ use harness::{Context, Result, Scale, timed};
 
 type Bench = fn(&mut Context) -> Result;
 
-const BENCHES: [(&str, Bench); 11] = [
+const BENCHES: [(&str, Bench); 12] = [
     ("durable", durable::run),
     ("buffered", buffered::run),
     ("bulk", bulk::run),
@@ -37,6 +38,7 @@ const BENCHES: [(&str, Bench); 11] = [
     ("open", open::run),
     ("memory", child::memory),
     ("retention", retention::run),
+    ("compression", compression::run),
     ("scaling-partitions", scaling::partitions),
     ("scaling-threads", scaling::threads),
     ("scaling-sizes", scaling::sizes),
