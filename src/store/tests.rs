@@ -414,6 +414,33 @@ fn a_small_last_chunk_that_is_written_again_in_another_way_stays_in_its_segment(
     }
 }
 
+/// Chunks that another build has compressed are told from damage, and records still go behind them.
+#[cfg(not(feature = "zstd"))]
+#[test]
+fn chunks_that_this_build_can_not_read_are_named_and_stay() {
+    let store = new_store();
+    append(&store, LOG, &[batch(LOG, 0, &[1; 5], 100)]).unwrap();
+    forge(&store, |transaction| {
+        use redb::ReadableTable;
+        let mut chunks = transaction.open_table(super::schema::CHUNKS).redb()?;
+        let (key, mut bytes) =
+            chunks.first().redb()?.map(|(key, value)| (key.value(), value.value().to_vec())).unwrap();
+        bytes[5] = 2;
+        let crc = crc32c::crc32c(&bytes[4..]).to_le_bytes();
+        bytes[..4].copy_from_slice(&crc);
+        chunks.insert(key, bytes.as_slice()).redb().map(drop)
+    });
+    append(&store, LOG, &[batch(LOG, 5, &[2; 5], 100)]).unwrap();
+    let error = read_all(&store, LOG, 0, 0).unwrap_err();
+    assert!(
+        matches!(error, Error::UnsupportedCompressionType { compression_type: CompressionType::Zstd, .. }),
+        "{error}"
+    );
+    assert!(error.to_string().contains("the feature `zstd`"), "{error}");
+    assert_eq!(read_all(&store, LOG, 5, 0).unwrap().len(), 5);
+    assert!(store.check().unwrap().findings.iter().all(|finding| !finding.contains("damaged")));
+}
+
 #[test]
 fn many_partitions_share_an_update() {
     let store = new_store();
@@ -963,10 +990,12 @@ fn a_damaged_store_gives_what_was_stored_or_an_error() {
     let mut expected: Vec<Vec<Record>> = vec![Vec::new(); logs.len()];
     store.update(Purpose::Grow, |update| update.put_topic(&topic(0))).unwrap();
     for round in 0..6 {
-        for (log, expected) in logs.iter().zip(&mut expected) {
+        for ((log, expected), compression_type) in
+            logs.iter().zip(&mut expected).zip(compression_types().iter().cycle())
+        {
             let batch = batch(*log, round * 30, &(0..30).map(|i| i * 7 % 13).collect::<Vec<_>>(), 300);
             expected.extend(records(&batch));
-            append(&store, *log, &[batch]).unwrap();
+            append_by(*compression_type, &store, *log, &[batch]).unwrap();
         }
     }
     let groups: Vec<_> = (0..30).map(|i| format!("group-{i}")).collect();
