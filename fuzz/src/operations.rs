@@ -13,7 +13,7 @@ use std::time::Duration;
 use brooklet::{Broker, Consumer, Durability, Error, ManualClock, OffsetReset, OffsetSpec, TopicId, TopicPartition};
 
 use super::bytes::Bytes;
-use super::model::{Choices, Log, Model, Record, Send, Step};
+use super::model::{Choices, Log, Model, Record, Send, Step, compression_types};
 use super::sim_disk::{Fault, Keep, Op, Repeat, SimDisk};
 
 /// What the clock says all the time.
@@ -101,7 +101,13 @@ impl Run {
             0 => Step::CreateTopic { name, partitions: partition + 1 },
             1 => Step::DeleteTopic { name },
             2 => Step::CreatePartitions { name, total: partition + 1 },
-            3 => Step::Alter { name, max_message_bytes: 100 + u32::from(input.byte()) * 8 },
+            3 => match input.byte() {
+                byte @ 250.. => {
+                    let types = compression_types();
+                    Step::Compress { name, compression_type: types[usize::from(byte) % types.len()] }
+                }
+                byte => Step::Alter { name, max_message_bytes: 100 + u32::from(byte) * 8 },
+            },
             4 => {
                 let end = self.state.log(name, partition).map_or(0, Log::end);
                 Step::DeleteRecords { name, partition, before: input.flag().then(|| input.below(end + 2)) }
@@ -386,7 +392,10 @@ fn refusal(state: &Model, step: &Step) -> Option<Refusal> {
     match step {
         Step::CreateTopic { name, .. } if state.topics.contains_key(*name) => Some(Refusal::Exists),
         Step::CreateTopic { name, .. } => collides(state, name).then_some(Refusal::Collides),
-        Step::DeleteTopic { name } | Step::Alter { name, .. } | Step::Expire { name, .. } => unknown(name),
+        Step::DeleteTopic { name }
+        | Step::Alter { name, .. }
+        | Step::Expire { name, .. }
+        | Step::Compress { name, .. } => unknown(name),
         Step::CreatePartitions { name, total } => unknown(name).or_else(|| {
             let more = state.topics.get(*name).is_some_and(|topic| *total as usize > topic.partitions.len());
             (!more).then_some(Refusal::Partitions)

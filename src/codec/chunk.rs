@@ -12,8 +12,11 @@
 //! ```
 //!
 //! A chunk fills redb's page runs, which are powers of two: [`MAX_CHUNK`] bytes and redb's overhead are just under
-//! 32 KiB. A record that is larger has a chunk of its own. Where records are compressed, so many are collected as should fill a
-//! chunk, going by the chunk before: up to [`MAX_STRETCH`] times its room. If they do not get small enough they become several.
+//! 32 KiB. A record that is larger has a chunk of its own.
+//!
+//! Where records are compressed, so many are collected as should fill a run, going by the ratio of the chunk before: one of
+//! 32 KiB or, as no more than [`MAX_PLAIN`] bytes are collected, of 16 or 8 KiB. If they do not get small enough, they
+//! become several chunks.
 
 use super::batch::{BatchHeader, Place, RecordBatch, Walk, WalkedRecord};
 use super::compress::{Compressor, decompress};
@@ -32,8 +35,15 @@ pub(crate) const MAX_CHUNK: usize = 32_600;
 /// whole page of 4 KiB anyway.
 pub(crate) const MERGE_CHUNK: usize = 3_900;
 
-/// Reading one record decompresses all of its chunk, so chunks do not get any longer than this many times [`MAX_CHUNK`].
-const MAX_STRETCH: usize = 4;
+/// What redb needs of a run of pages beside the value in it.
+const RUN_OVERHEAD: usize = (32 << 10) - MAX_CHUNK;
+
+/// How much is collected for a chunk that will be compressed, at most: reading one record decompresses all of its chunk.
+const MAX_PLAIN: usize = 64 << 10;
+
+/// The longest plain chunk that fits into any other one with what follows, compressed or not: also half a chunk's [`MAX_PLAIN`],
+/// less what the smaller runs lose.
+pub(crate) const MERGE_PLAIN: usize = 32_000;
 
 const CRC_LEN: usize = 4;
 const HEADER_LEN: usize = 24;
@@ -144,20 +154,25 @@ struct Stretch(usize);
 
 impl Stretch {
     const ONE: usize = 16;
+    const MOST: usize = 16 * Self::ONE;
     const NONE: Stretch = Stretch(Self::ONE);
 
     /// A sixteenth less than `plain` bytes took when they were `stored`: few chunks get too large.
     fn of(plain: usize, stored: usize) -> Self {
         let sixteenths = plain.saturating_mul(Self::ONE - 1) / stored.max(1);
-        Self(sixteenths.clamp(Self::ONE, Self::ONE * MAX_STRETCH))
+        Self(sixteenths.clamp(Self::ONE, Self::MOST))
     }
 
     fn halved(self) -> Self {
         Self(self.0 / 2).max(Self::NONE)
     }
 
+    /// How much is collected for a chunk that has `room`.
     fn apply(self, room: usize) -> usize {
-        room.saturating_mul(self.0) / Self::ONE
+        let plain = |bytes: usize| bytes.saturating_mul(self.0) / Self::ONE;
+        let runs = [32 << 10, 16 << 10, 8 << 10].map(|run: usize| run - RUN_OVERHEAD);
+        let run = runs.into_iter().find(|run| plain(*run) <= MAX_PLAIN);
+        plain(room).min(run.map_or(MAX_PLAIN, plain))
     }
 }
 
@@ -620,8 +635,8 @@ mod tests {
             let middle = &chunks[1..chunks.len() - 1];
             assert!(middle.iter().all(|chunk| chunk[5] == codec_number(by)), "{by}");
             let decoded: Vec<_> = middle.iter().map(|chunk| decode_chunk(chunk, TOPIC).unwrap()).collect();
-            assert!(decoded.iter().all(|batch| batch.header.length as usize > 2 * MAX_CHUNK), "{by}");
-            assert!(decoded.iter().all(|batch| batch.header.plain_chunk_len() <= MAX_STRETCH * MAX_CHUNK), "{by}");
+            let plain = decoded.iter().map(|batch| batch.header.plain_chunk_len());
+            assert!(plain.clone().all(|plain| (MAX_PLAIN / 2 - 200..=MAX_PLAIN).contains(&plain)), "{by}");
 
             let random = [(700, true); 200];
             let plain = pack(&[batch_with(0, &random)]);

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// How the records of a topic are compressed in the store (`compression.type`).
 ///
-/// Records are compressed when they move from the journal into the store: up to 128 KiB of them into a chunk. So it costs a
+/// Records are compressed when they move from the journal into the store: up to 64 KiB of them into a chunk. So it costs a
 /// sender nothing but what the background thread takes of the processor, and offsets, timestamps and everything that is read
 /// stay the same (P-19). A chunk that would not get smaller by a sixteenth is stored as it is.
 ///

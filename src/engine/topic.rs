@@ -90,3 +90,54 @@ pub(crate) fn config_of(row: &TopicRow) -> Result<TopicConfig> {
         config.set(key, value).map_err(damaged)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![cfg(not(feature = "zstd"))]
+
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::broker::Broker;
+    use crate::config::CompressionType;
+    use crate::disk::Disk;
+    use crate::disk::sim_disk::SimDisk;
+    use crate::record::ProducerRecord;
+    use crate::store::{Purpose, Store, StoreOptions};
+    use crate::types::StoreId;
+
+    /// A topic of a build that has more: only its writing is refused.
+    #[test]
+    fn a_topic_whose_compression_is_not_in_this_build_takes_no_records() {
+        const PATH: &str = "/d/app.brooklet";
+        let disk: Arc<dyn Disk> = Arc::new(SimDisk::new());
+        let options = StoreOptions { cache_size: 1 << 20 };
+        Store::create(&disk, Path::new(PATH), StoreId(7), options).unwrap();
+        let store = Store::open(&disk, Path::new(PATH), options).unwrap();
+        let row = TopicRow {
+            number: TopicNumber(0),
+            id: TopicId::new(3),
+            name: TopicName::new("t").unwrap(),
+            partitions: 1,
+            created_ms: 0,
+            overrides: vec![("compression.type".to_owned(), "zstd".to_owned())],
+        };
+        store.update(Purpose::Grow, |update| update.put_topic(&row)).unwrap();
+        store.close().unwrap();
+        drop(store);
+
+        let broker = Broker::builder().disk(disk).background(false).open(PATH).unwrap();
+        let send =
+            || broker.producer().send(ProducerRecord::to("t").value("x")).and_then(crate::producer::Delivery::wait);
+        let error = send().unwrap_err();
+        assert!(matches!(error, Error::UnsupportedCompressionType { .. }), "{error}");
+        assert!(error.to_string().contains("topic `t`") && error.to_string().contains("`zstd`"), "{error}");
+        assert_eq!(broker.describe_topic("t").unwrap().config().get("compression.type"), Some("zstd".to_owned()));
+        let other = |config: TopicConfig| Ok(config.max_message_bytes(5_000));
+        assert!(matches!(broker.alter_topic("t", other), Err(Error::InvalidConfig { .. })));
+        broker.alter_topic("t", |config| Ok(config.compression_type(CompressionType::None))).unwrap();
+        send().unwrap();
+        broker.close().unwrap();
+    }
+}

@@ -7,7 +7,7 @@ use super::read::{chunks_of, decode_entry, decode_stored_chunk};
 use super::schema::{ChunkKey, IndexRow, PartitionRow, SegmentRow, chunk_key, chunk_of, encode_row};
 use super::trouble::FromRedb;
 use super::update::{Tables, Update};
-use crate::codec::{Chunk, ChunkRoom, MERGE_CHUNK, Packing, RecordBatch};
+use crate::codec::{Chunk, ChunkRoom, MERGE_CHUNK, MERGE_PLAIN, Packing, RecordBatch};
 use crate::config::Layout;
 use crate::error::{Error, Result};
 use crate::types::{LogId, Offset, TimestampType, TopicId};
@@ -30,8 +30,10 @@ impl Update<'_> {
         if let Some(first) = next()? {
             let newest = self.tables.last_index_row(log)?;
             let taken = match newest {
-                Some(chunk) => self.tables.take_if_small(chunk, topic, &row, first.header.timestamp_type)?,
-                None => None,
+                Some(chunk) if self.tables.may_be_rewritten(chunk, &row, layout)? => {
+                    self.tables.take_last_chunk(chunk, topic, first.header.timestamp_type)?
+                }
+                _ => None,
             };
             let mut sink = Sink::open(&mut self.tables, log, row, layout, taken.as_ref())?;
             self.writer.reset(Packing { topic, compression_type: layout.compression_type }, sink.room());
@@ -88,19 +90,32 @@ fn next_batch<'b>(
 }
 
 impl Tables<'_> {
-    /// Takes the last chunk out, if it is small and may hold what follows: it is written again together with that. One
-    /// that only waits to be freed, or that this build can't read, stays where it is.
-    fn take_if_small(
+    /// Whether the last chunk is small, and fits into its segment when it is written again, whatever then becomes of its
+    /// compression. One that only waits to be freed stays where it is.
+    fn may_be_rewritten(&self, (key, index): (ChunkKey, IndexRow), row: &PartitionRow, layout: Layout) -> Result<bool> {
+        let is_small = (index.bytes as usize) < MERGE_CHUNK && index.plain_bytes as usize <= MERGE_PLAIN;
+        if !is_small || index.last_offset < row.log_start {
+            return Ok(false);
+        }
+        if index.plain_bytes <= index.bytes {
+            return Ok(true);
+        }
+        let (log, _) = chunk_of(key);
+        let segment = self.segments.range(chunks_of(log)).redb()?.next_back();
+        let used = segment.map(decode_entry::<SegmentRow>).transpose()?.map_or(0, |(_, segment)| segment.bytes);
+        let others = used.saturating_sub(u64::from(index.bytes));
+        Ok(others.saturating_add(u64::from(index.plain_bytes)) <= layout.segment_bytes)
+    }
+
+    /// Takes the last chunk out, if it may hold what follows: it is written again together with that. One that this build
+    /// can't read stays where it is.
+    fn take_last_chunk(
         &mut self,
         (key, index): (ChunkKey, IndexRow),
         topic: TopicId,
-        row: &PartitionRow,
         timestamp_type: TimestampType,
     ) -> Result<Option<(IndexRow, RecordBatch)>> {
         let (log, _) = chunk_of(key);
-        if index.bytes as usize >= MERGE_CHUNK || index.last_offset < row.log_start {
-            return Ok(None);
-        }
         let chunk_key = chunk_key(log, index.last_offset);
         let batch = match self.chunks.get(chunk_key).redb()? {
             Some(bytes) => match decode_stored_chunk(chunk_key, bytes.value(), topic) {
@@ -133,8 +148,8 @@ struct Sink<'a, 't> {
     segments: &'a mut Table<'t, ChunkKey, &'static [u8]>,
     /// The segment under way and its base offset.
     segment: Option<(Offset, SegmentRow)>,
-    /// The last offset and the bytes of the chunk that was taken out, until all its records are back. They stay in their segment,
-    /// also in one that would be closed by now.
+    /// The base offset and the bytes of the chunk that was taken out. It stays in its segment, also in one that would be
+    /// closed by now.
     taken: Option<(Offset, u64)>,
 }
 
@@ -168,7 +183,7 @@ impl<'a, 't> Sink<'a, 't> {
             index: Appender { cursor: Some(index.upper_bound_mut(behind).redb()?) },
             segments,
             segment,
-            taken: taken.map(|(index, _)| (index.last_offset, u64::from(index.bytes))),
+            taken: taken.map(|(index, batch)| (batch.header.base_offset, u64::from(index.bytes))),
         })
     }
 
@@ -198,8 +213,7 @@ impl<'a, 't> Sink<'a, 't> {
         self.chunks.append(chunk_key(self.log, chunk.header.last_offset), chunk.bytes)?;
         self.index.append(key, &encode_row(&key, &index))?;
         self.row.add(&index);
-        let comes_back = self.taken.is_some_and(|(last, _)| base <= last);
-        self.taken = self.taken.filter(|(last, _)| chunk.header.last_offset < *last);
+        let comes_back = self.taken.take().is_some_and(|(taken, _)| taken == base);
         match &mut self.segment {
             Some((_, segment)) if comes_back || segment.has_room_for(index.bytes, self.layout.segment_bytes) => {
                 segment.add(&index);

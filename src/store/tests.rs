@@ -61,7 +61,18 @@ pub(super) fn new_store() -> Store {
 }
 
 fn append(store: &Store, log: LogId, batches: &[RecordBatch]) -> Result<()> {
-    store.update(Purpose::Grow, |update| update.append(log, TOPIC, LAYOUT, batches))
+    append_by(CompressionType::None, store, log, batches)
+}
+
+fn append_by(compression_type: CompressionType, store: &Store, log: LogId, batches: &[RecordBatch]) -> Result<()> {
+    let layout = Layout { compression_type, ..LAYOUT };
+    store.update(Purpose::Grow, |update| update.append(log, TOPIC, layout, batches))
+}
+
+/// Every way of compressing that this build has; one of them is not to.
+fn compression_types() -> Vec<CompressionType> {
+    let all = [CompressionType::None, CompressionType::Lz4, CompressionType::Zstd];
+    all.into_iter().filter(|compression_type| compression_type.is_supported()).collect()
 }
 
 /// Moves the log start and frees what lies below it, `most` chunks at a time; the store is in order after each step.
@@ -346,15 +357,88 @@ fn a_check_of_a_store_in_order_changes_nothing_in_it() {
 
 #[test]
 fn small_appends_are_kept_together() {
-    let store = new_store();
-    for base in 0..200 {
-        append(&store, LOG, &[batch(LOG, base, &[base as i64], 100)]).unwrap();
+    for compression_type in compression_types() {
+        let store = new_store();
+        for base in 0..200 {
+            append_by(compression_type, &store, LOG, &[batch(LOG, base, &[base as i64], 100)]).unwrap();
+        }
+        let row = partition(&store, LOG);
+        assert_eq!((row.records, row.end), (200, Offset::new(200)));
+        let most = if compression_type == CompressionType::None { 9 } else { 3 };
+        assert!(row.chunks <= most, "{compression_type}: {} chunks", row.chunks);
+        assert_eq!(read_all(&store, LOG, 0, 0).unwrap().len(), 200);
+        assert_in_order(&store);
     }
-    let row = partition(&store, LOG);
-    assert_eq!((row.records, row.end), (200, Offset::new(200)));
-    assert!(row.chunks < 10, "{} chunks", row.chunks);
-    assert_eq!(read_all(&store, LOG, 0, 0).unwrap().len(), 200);
-    assert_in_order(&store);
+}
+
+#[test]
+fn rows_say_what_chunks_take_and_what_they_would_take_plain() {
+    let batches: Vec<_> = (0..50).map(|i| batch(LOG, i * 50, &[1; 50], 100)).collect();
+    let plain = new_store();
+    append(&plain, LOG, &batches).unwrap();
+    let plain = partition(&plain, LOG);
+    assert_eq!(plain.bytes, plain.plain_bytes);
+    for compression_type in compression_types().into_iter().skip(1) {
+        let store = new_store();
+        append_by(compression_type, &store, LOG, &batches).unwrap();
+        let row = partition(&store, LOG);
+        // Fewer chunks have fewer headers.
+        assert!((plain.bytes - 84 * plain.chunks..plain.bytes).contains(&row.plain_bytes), "{row:?}");
+        assert!(row.bytes * 3 < row.plain_bytes, "{row:?}");
+        let usage = store.usage(&[LOG]).unwrap()[0];
+        assert_eq!((usage.bytes, usage.plain_bytes), (row.bytes, row.plain_bytes));
+        delete_below(&store, LOG, 2_500, 100);
+        let row = partition(&store, LOG);
+        assert_eq!((row.bytes, row.plain_bytes), (0, 0));
+    }
+}
+
+#[test]
+fn a_small_last_chunk_that_is_written_again_in_another_way_stays_in_its_segment() {
+    let types = compression_types();
+    for (from, to) in types.iter().flat_map(|from| types.iter().map(move |to| (*from, *to))) {
+        let store = new_store();
+        let layout = |compression_type| Layout { segment_bytes: 4_000, compression_type, ..LAYOUT };
+        let put = |compression_type, batch: RecordBatch| {
+            let layout = layout(compression_type);
+            store.update(Purpose::Grow, |update| update.append(LOG, TOPIC, layout, [&batch])).unwrap();
+            assert_in_order(&store);
+        };
+        put(from, batch(LOG, 0, &[9, 1, 2, 3, 4], 100));
+        put(from, batch(LOG, 5, &[7; 200], 100));
+        put(to, batch(LOG, 205, &[50, 1, 1], 100));
+        put(to, batch(LOG, 208, &[4; 100], 100));
+        assert_eq!(read_all(&store, LOG, 0, 0).unwrap().len(), 308, "{from} to {to}");
+        let found = store.find_timestamp(LOG, TOPIC, Offset::new(5), 8).unwrap().unwrap();
+        assert_eq!((found.offset.get(), found.timestamp), (205, 50), "{from} to {to}");
+    }
+}
+
+/// Chunks that another build has compressed are told from damage, and records still go behind them.
+#[cfg(not(feature = "zstd"))]
+#[test]
+fn chunks_that_this_build_can_not_read_are_named_and_stay() {
+    let store = new_store();
+    append(&store, LOG, &[batch(LOG, 0, &[1; 5], 100)]).unwrap();
+    forge(&store, |transaction| {
+        use redb::ReadableTable;
+        let mut chunks = transaction.open_table(super::schema::CHUNKS).redb()?;
+        let (key, mut bytes) =
+            chunks.first().redb()?.map(|(key, value)| (key.value(), value.value().to_vec())).unwrap();
+        bytes[5] = 2;
+        let crc = crc32c::crc32c(&bytes[4..]).to_le_bytes();
+        bytes[..4].copy_from_slice(&crc);
+        chunks.insert(key, bytes.as_slice()).redb().map(drop)
+    });
+    append(&store, LOG, &[batch(LOG, 5, &[2; 5], 100)]).unwrap();
+    let error = read_all(&store, LOG, 0, 0).unwrap_err();
+    assert!(
+        matches!(error, Error::UnsupportedCompressionType { compression_type: CompressionType::Zstd, .. }),
+        "{error}"
+    );
+    assert!(error.to_string().contains("the feature `zstd`"), "{error}");
+    assert_eq!(read_all(&store, LOG, 5, 0).unwrap().len(), 5);
+    assert!(store.check().unwrap().findings.iter().all(|finding| !finding.contains("damaged")));
 }
 
 #[test]
@@ -496,9 +580,11 @@ fn segments_are_closed_by_time_at_the_batch_that_is_too_young() {
 
 #[test]
 fn segments_of_any_size_are_cut_out_of_batches_of_any_size() {
-    for limit in [1, 200, 500, 4_000, 40_000] {
+    let limits = [1, 200, 500, 4_000, 40_000];
+    let cases = compression_types().into_iter().flat_map(|by| limits.map(|limit| (by, limit)));
+    for (compression_type, limit) in cases {
         let store = new_store();
-        let layout = Layout { segment_bytes: limit, ..LAYOUT };
+        let layout = Layout { segment_bytes: limit, compression_type, ..LAYOUT };
         let mut end = 0;
         for (count, value_len) in [(1, 100), (7, 100), (300, 30), (1, 3_000), (2, 100), (50, 1_000)] {
             let batch = batch(LOG, end, &vec![1; count], value_len);
@@ -545,14 +631,15 @@ fn garbage_is_neither_read_nor_joined_with_what_follows() {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Append(Vec<i64>, usize),
+    Append(Vec<i64>, usize, CompressionType),
     LogStart(u64),
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let append = (proptest::collection::vec(0_i64..50, 1..60), 0_usize..1_500);
+    let compression_type = proptest::sample::select(compression_types());
+    let append = (proptest::collection::vec(0_i64..50, 1..60), 0_usize..1_500, compression_type);
     prop_oneof![
-        4 => append.prop_map(|(timestamps, len)| Step::Append(timestamps, len)),
+        4 => append.prop_map(|(timestamps, len, compression_type)| Step::Append(timestamps, len, compression_type)),
         1 => (0_u64..400).prop_map(Step::LogStart),
     ]
 }
@@ -566,10 +653,10 @@ proptest! {
         let (mut all, mut log_start): (Vec<Record>, u64) = (Vec::new(), 0);
         for step in steps {
             match step {
-                Step::Append(timestamps, len) => {
+                Step::Append(timestamps, len, compression_type) => {
                     let batch = batch(LOG, all.len() as u64, &timestamps, len);
                     all.extend(records(&batch));
-                    append(&store, LOG, &[batch]).unwrap();
+                    append_by(compression_type, &store, LOG, &[batch]).unwrap();
                 }
                 Step::LogStart(to) => {
                     let to = to.min(all.len() as u64);
@@ -903,10 +990,12 @@ fn a_damaged_store_gives_what_was_stored_or_an_error() {
     let mut expected: Vec<Vec<Record>> = vec![Vec::new(); logs.len()];
     store.update(Purpose::Grow, |update| update.put_topic(&topic(0))).unwrap();
     for round in 0..6 {
-        for (log, expected) in logs.iter().zip(&mut expected) {
+        for ((log, expected), compression_type) in
+            logs.iter().zip(&mut expected).zip(compression_types().iter().cycle())
+        {
             let batch = batch(*log, round * 30, &(0..30).map(|i| i * 7 % 13).collect::<Vec<_>>(), 300);
             expected.extend(records(&batch));
-            append(&store, *log, &[batch]).unwrap();
+            append_by(*compression_type, &store, *log, &[batch]).unwrap();
         }
     }
     let groups: Vec<_> = (0..30).map(|i| format!("group-{i}")).collect();

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use brooklet::{Broker, Builder, Durability, Error, ManualClock};
 
-use crate::model::{Model, Record, Send, Step};
+use crate::model::{Model, Record, Send, Step, compression_types};
 use crate::sim_disk::{Fault, Keep, Op, Repeat, SimDisk};
 
 pub(crate) const PATH: &str = "/d/app.brooklet";
@@ -297,6 +297,11 @@ pub(crate) fn create(name: &'static str, partitions: u32) -> Step {
     Step::CreateTopic { name, partitions }
 }
 
+/// The last way of compressing that this build has.
+pub(crate) fn compress(name: &'static str) -> Step {
+    Step::Compress { name, compression_type: compression_types().pop().unwrap_or_default() }
+}
+
 /// One record to partition 0.
 pub(crate) fn send_one(number: usize) -> Step {
     Step::Send(sends(number * 2, 1, "a", 2, 60))
@@ -320,6 +325,7 @@ fn sends_of_every_kind() {
 fn checkpoints_and_reopening() {
     let steps = [
         create("a", 2),
+        compress("a"),
         Step::Send(sends(0, 6, "a", 2, 120)),
         Step::Maintain,
         send_one(10),
@@ -372,6 +378,8 @@ fn records_expire_and_their_space_is_freed_in_steps() {
     let steps = [
         create("a", 2),
         create("b", 1),
+        compress("b"),
+        compress("a"),
         Step::Expire { name: "a", age_ms: 10 },
         Step::Send(sends(0, 8, "a", 2, 200)),
         Step::Send(sends(0, 2, "b", 1, 200)),

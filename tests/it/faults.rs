@@ -10,7 +10,9 @@ use std::io;
 
 use brooklet::{Broker, Durability, Error, NewTopic, OffsetSpec, ProducerRecord, TopicPartition};
 
-use crate::crash::{BUFFERED, CLEAN, Knobs, PATH, assert_healthy, create, scale, send_one, sends, states_within};
+use crate::crash::{
+    BUFFERED, CLEAN, Knobs, PATH, assert_healthy, compress, create, scale, send_one, sends, states_within,
+};
 use crate::model::{Model, Step};
 use crate::sim_disk::{Fault, Op, Repeat, SimDisk};
 
@@ -50,6 +52,7 @@ fn script() -> Vec<Step> {
         Step::DeleteTopic { name: "b" },
         send_one(45),
         Step::Expire { name: "a", age_ms: 10 },
+        compress("a"),
         CLEAN,
         Step::Vacuum,
         Step::Maintain,

@@ -8,6 +8,7 @@
 mod assignors;
 mod commits;
 mod compaction;
+mod compression;
 mod consumer;
 mod groups;
 mod polling;

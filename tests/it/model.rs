@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use brooklet::{
-    Broker, ConsumerRecord, NewTopic, OffsetReset, ProducerRecord, RecordMetadata, Result, TopicId, TopicPartition,
+    Broker, CompressionType, ConsumerRecord, NewTopic, OffsetReset, ProducerRecord, RecordMetadata, Result,
+    TopicConfig, TopicId, TopicPartition,
 };
 
 /// Where choices come from: a seeded generator, or the bytes of a fuzzer.
@@ -140,6 +141,7 @@ pub(crate) struct TopicTwin {
     pub(crate) max_message_bytes: u32,
     /// `retention.ms`; `None`: for ever.
     pub(crate) retention_ms: Option<i64>,
+    pub(crate) compression_type: CompressionType,
     pub(crate) partitions: Vec<Log>,
 }
 
@@ -157,7 +159,13 @@ pub(crate) const DEFAULT_MAX_MESSAGE_BYTES: u32 = 1_048_588;
 impl Model {
     pub(crate) fn create_topic(&mut self, name: &str, partitions: u32, id: Option<TopicId>) {
         let partitions = vec![Log::default(); partitions as usize];
-        let twin = TopicTwin { id, max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES, retention_ms: None, partitions };
+        let twin = TopicTwin {
+            id,
+            max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
+            retention_ms: None,
+            compression_type: CompressionType::None,
+            partitions,
+        };
         self.topics.insert(name.to_owned(), twin);
     }
 
@@ -248,6 +256,7 @@ impl Model {
                 id: Some(description.id()),
                 max_message_bytes: bytes.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES),
                 retention_ms: number("retention.ms").filter(|age| *age >= 0),
+                compression_type: compression_type_of(description.config()),
                 partitions: logs.collect(),
             };
             model.topics.insert(name.as_str().to_owned(), twin);
@@ -263,6 +272,7 @@ impl Model {
                 name == seen_name
                     && twin.max_message_bytes == seen.max_message_bytes
                     && twin.retention_ms == seen.retention_ms
+                    && twin.compression_type == seen.compression_type
                     && twin.partitions == seen.partitions
                     && twin.id.is_none_or(|id| Some(id) == seen.id)
             })
@@ -289,6 +299,11 @@ impl Model {
             Step::Expire { name, age_ms } => {
                 if let Some(topic) = self.topics.get_mut(*name) {
                     topic.retention_ms = Some(*age_ms);
+                }
+            }
+            Step::Compress { name, compression_type } => {
+                if let Some(topic) = self.topics.get_mut(*name) {
+                    topic.compression_type = *compression_type;
                 }
             }
             Step::Clean { now_ms } => {
@@ -377,6 +392,10 @@ pub(crate) enum Step {
         name: &'static str,
         age_ms: i64,
     },
+    Compress {
+        name: &'static str,
+        compression_type: CompressionType,
+    },
     /// Everything; `now_ms` is what the broker's clock says.
     Clean {
         now_ms: i64,
@@ -428,6 +447,9 @@ impl Step {
                 let age = Duration::from_millis(age_ms.unsigned_abs());
                 Ok(config.retention(Some(age)).segment_bytes(300))
             })?,
+            Step::Compress { name, compression_type } => {
+                broker.alter_topic(name, |config| Ok(config.compression_type(*compression_type)))?;
+            }
             Step::Clean { .. } => drop(broker.clean(Duration::MAX)?),
             Step::Vacuum => drop(broker.vacuum()?),
             Step::DeleteRecords { name, partition, before } => {
@@ -491,6 +513,17 @@ impl Step {
     pub(crate) fn changes(&self) -> bool {
         !matches!(self, Step::Maintain | Step::Sync | Step::Vacuum | Step::Reopen)
     }
+}
+
+/// Every way of compressing that this build has; one of them is not to.
+pub(crate) fn compression_types() -> Vec<CompressionType> {
+    let all = [CompressionType::None, CompressionType::Lz4, CompressionType::Zstd];
+    all.into_iter().filter(|compression_type| compression_type.is_supported()).collect()
+}
+
+fn compression_type_of(config: &TopicConfig) -> CompressionType {
+    let name = config.get("compression.type").unwrap_or_default();
+    compression_types().into_iter().find(|compression_type| compression_type.to_string() == name).unwrap_or_default()
 }
 
 /// Where a record went, as words of the twin.

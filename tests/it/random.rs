@@ -13,7 +13,7 @@ use brooklet::{
 };
 
 use crate::crash::{BUFFERED, Knobs, PATH, assert_healthy, from_env, scale};
-use crate::model::{Choices, Model, Record, Send, Step, place};
+use crate::model::{Choices, Model, Record, Send, Step, compression_types, place};
 use crate::sim_disk::{Random, SimDisk};
 
 const NAMES: [&str; 3] = ["one", "two", "three"];
@@ -270,6 +270,13 @@ impl Twins {
             let (name, age_ms) = (self.any_name(), i64::try_from(self.below(300)).unwrap_or(0));
             if self.model.topics.contains_key(name) {
                 return self.run(&Step::Expire { name, age_ms });
+            }
+        }
+        if self.below(3) == 0 {
+            let (name, types) = (self.any_name(), compression_types());
+            let compression_type = self.random.pick(&types).copied().unwrap_or_default();
+            if self.model.topics.contains_key(name) {
+                return self.run(&Step::Compress { name, compression_type });
             }
         }
         let (name, max_message_bytes) = (self.any_name(), 100 + u32::try_from(self.below(3_000)).unwrap_or(0));

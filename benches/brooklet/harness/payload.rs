@@ -59,6 +59,29 @@ pub(crate) fn payloads(size: usize) -> Vec<Payload> {
     (0..count).map(&mut make).collect()
 }
 
+/// Documents of some 250 bytes as applications write them: names and words that come again and again, and ids, times and amounts
+/// that do not.
+pub(crate) fn documents(count: u32) -> Vec<Payload> {
+    const KINDS: [&str; 5] = ["order.created", "order.paid", "order.shipped", "order.returned", "customer.changed"];
+    const CITIES: [&str; 8] = ["Lisbon", "Oslo", "Turin", "Ghent", "Porto", "Bergen", "Leipzig", "Graz"];
+    let mut random = Random::new(0x2545_f491_4f6c_dd1d);
+    let mut pick = |of: &[&'static str]| of.get(random.next() as usize % of.len().max(1)).copied().unwrap_or_default();
+    let mut named: Vec<_> = (0..count).map(|_| (pick(&KINDS), pick(&CITIES))).collect();
+    let document = |(number, (kind, city)): (u64, (&str, &str))| {
+        let (id, customer, at) = (random.next(), random.below(100_000), 1_700_000_000_000 + number * 37);
+        let (sku, items, cents) = (random.below(5_000), 1 + random.below(9), random.below(100_000));
+        let text = format!(
+            "c-{customer:06}{{\"id\":\"{id:016x}\",\"type\":\"{kind}\",\"at\":{at},\"customer\":{{\"id\":{customer},\"city\":\"{city}\"}},\
+             \"lines\":[{{\"sku\":\"AB-{sku:04}\",\"count\":{items},\"price\":{}.{:02}}}],\"currency\":\"EUR\",\"express\":{},\"channel\":\"web\"}}",
+            cents / 100,
+            cents % 100,
+            cents % 3 == 0
+        );
+        Payload { bytes: text.into_bytes() }
+    };
+    (0..).zip(named.drain(..)).map(document).collect()
+}
+
 /// All payloads, one behind the other.
 pub(crate) fn concatenated<'a>(payloads: impl IntoIterator<Item = &'a Payload>) -> Vec<u8> {
     payloads.into_iter().flat_map(|payload| payload.bytes.iter().copied()).collect()
