@@ -369,7 +369,7 @@ impl TopicConfig {
                 _ => return Err(invalid("a whole number of milliseconds, 1 or more, is expected")),
             },
             DELETE_RETENTION => self.delete_retention_ms = Some(not_negative()?),
-            _ => return Err(invalid(&unknown_key())),
+            _ => return Err(invalid(&unknown_key(key))),
         }
         Ok(self)
     }
@@ -399,7 +399,7 @@ impl TopicConfig {
             MAX_COMPACTION_LAG => self.max_compaction_lag_ms = None,
             DELETE_RETENTION => self.delete_retention_ms = None,
             _ => {
-                return Err(Error::InvalidConfig { key: key.into(), value: String::new(), reason: unknown_key() });
+                return Err(Error::InvalidConfig { key: key.into(), value: String::new(), reason: unknown_key(key) });
             }
         }
         Ok(self)
@@ -571,8 +571,14 @@ impl fmt::Debug for TopicConfig {
     }
 }
 
-fn unknown_key() -> String {
-    format!("there is no such key; the keys are {}", KEYS.join(", "))
+/// Names those that share a word with it, or else those that are set most.
+fn unknown_key(key: &str) -> String {
+    let shares_a_word = |known: &&&str| known.split('.').any(|word| key.split(['.', '_', '-']).any(|other| other == word));
+    let mut like_it: Vec<&str> = KEYS.iter().filter(shares_a_word).copied().collect();
+    if like_it.is_empty() {
+        like_it = vec![CLEANUP_POLICY, COMPRESSION_TYPE, RETENTION_BYTES, RETENTION_MS, SEGMENT_BYTES];
+    }
+    format!("there is no such key; keys like it are {}", like_it.join(", "))
 }
 
 fn or_minus_one(limit: Option<impl ToString>) -> String {

@@ -13,8 +13,8 @@ use super::progress::Busy;
 use super::session::{FileArgs, Session, Stopping};
 
 const CLEAN_EXAMPLES: &str = "\
-Limits are those of each topic: retention.ms, retention.bytes and cleanup.policy. An application
-that has the file open does this by itself now and then. The file does not shrink: see `vacuum`.
+Limits are those of each topic: retention.ms, retention.bytes and cleanup.policy, which may be
+`compact` to keep the last record of each key. An application that has the file open does this by itself now and then. The file does not shrink: see `vacuum`.
 
 Examples:
   brooklet -f app.brooklet topics alter orders --config retention.ms=604800000
@@ -31,7 +31,7 @@ Examples:
 /// How long the command cleans before it shows how far it is.
 const SLICE: Duration = Duration::from_millis(100);
 
-/// Delete what is beyond the limits of its topic, and free its space
+/// Delete what is beyond the limits of its topic, compact what is to be compacted, and free the space
 #[derive(Debug, Args)]
 #[command(after_help = CLEAN_EXAMPLES)]
 pub(super) struct CleanArgs {
@@ -59,10 +59,11 @@ pub(super) fn run_vacuum(file: &FileArgs, args: &VacuumArgs) -> Result<(), Failu
 
 fn clean(broker: &Broker, args: &CleanArgs) -> Result<(), Failure> {
     let busy = Busy::on_terminal("cleaning");
-    let (mut segments, mut records, mut bytes, mut elapsed) = (0, 0, 0, Duration::ZERO);
+    let (mut segments, mut compacted, mut records, mut bytes, mut elapsed) = (0, 0, 0, 0, Duration::ZERO);
     loop {
         let report = broker.clean(SLICE)?;
         segments += report.segments;
+        compacted += report.compacted;
         records += report.records;
         bytes += report.bytes;
         elapsed += report.elapsed;
@@ -74,11 +75,20 @@ fn clean(broker: &Broker, args: &CleanArgs) -> Result<(), Failure> {
     busy.clear();
     if args.json {
         let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-        let object = json!({ "segments": segments, "records": records, "bytes": bytes, "elapsed_ms": millis });
+        let object = json!({
+            "segments": segments,
+            "compacted": compacted,
+            "records": records,
+            "bytes": bytes,
+            "elapsed_ms": millis,
+        });
         return say(&object.to_string());
     }
-    let (segments, records, bytes) = (HumanCount(segments), HumanCount(records), HumanBytes(bytes));
-    say(&format!("Deleted {segments} segments; freed {bytes} of {records} records in {:.1} s.", elapsed.as_secs_f64()))
+    let (segments, compacted) = (HumanCount(segments), HumanCount(compacted));
+    let (records, bytes, seconds) = (HumanCount(records), HumanBytes(bytes), elapsed.as_secs_f64());
+    say(&format!(
+        "Deleted {segments} segments, compacted {compacted} partitions; freed {bytes} of {records} records in {seconds:.1} s."
+    ))
 }
 
 fn vacuum(broker: &Broker, args: &VacuumArgs) -> Result<(), Failure> {

@@ -382,10 +382,17 @@ impl Engine {
             return Ok(Freed::default());
         }
         self.sync_journal()?;
-        let freed = self.update_store(Purpose::Free, |update| {
+        let cut = self.update_store(Purpose::Free, |update| {
             update.set_log_start(log.id, log_start)?;
             update.free_below_log_start(log.id, self.options.clean_step)
-        })?;
+        });
+        if cut.is_err()
+            && let Ok(stored) = self.store.log_start(log.id)
+        {
+            // It may have happened all the same. Then nothing is left to read below.
+            log.set_log_start(stored);
+        }
+        let freed = cut?;
         log.set_log_start(log_start);
         if freed.more {
             self.garbage.lock().add(Waste::BelowLogStart(log.id));

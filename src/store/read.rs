@@ -127,6 +127,11 @@ impl Store {
         self.view(|transaction| live_segments(transaction, log)?.map(|row| row.map(segment)).collect())
     }
 
+    /// Where a partition starts.
+    pub(crate) fn log_start(&self, log: LogId) -> Result<Offset> {
+        self.view(|transaction| Ok(partition(transaction, log)?.unwrap_or_default().log_start))
+    }
+
     /// How much of each of these partitions is stored.
     pub(crate) fn usage(&self, logs: &[LogId]) -> Result<Vec<PartitionUsage>> {
         self.view(|transaction| {

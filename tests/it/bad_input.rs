@@ -372,7 +372,7 @@ fn errors_say_what_to_do() {
         (broker.create_topic(NewTopic::new("a b", 1)).unwrap_err(), "is not one of the letters"),
         (broker.create_topic(NewTopic::new("u", 0)).unwrap_err(), "at least one partition"),
         (broker.create_partitions("t", 1).unwrap_err(), "the count only grows"),
-        (broker.alter_topic("t", |config| config.set("retention", "1")).unwrap_err(), "the keys are"),
+        (broker.alter_topic("t", |config| config.set("retention", "1")).unwrap_err(), "keys like it are"),
         (no_offset, "seek first, or choose an offset reset"),
         (out_of_range, "t-0 at 99; seek to an offset of the log"),
         (

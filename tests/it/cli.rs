@@ -176,9 +176,24 @@ fn what_is_too_old_is_cleaned_and_its_room_given_back() {
     assert!(tool.consume(&[]).is_empty());
     tool.produce(&[], b"new\n");
     assert_eq!(tool.consume(&["--print", "offset"]), "Offset:200000\tnew\n");
-    assert!(
-        tool.fail(1, &["topics", "alter", "orders", "--config", "cleanup.policy=compact"]).contains("not there yet")
-    );
+}
+
+#[test]
+fn a_compacted_topic_keeps_the_last_record_of_each_key() {
+    let tool = Tool::new();
+    tool.succeed(&["topics", "create", "orders", "--config", "cleanup.policy=compact", "--config", "segment.bytes=1"]);
+    let lines = b"apples:3\npears:5\napples:2\nplums:9\n";
+    tool.produce(&["--key-separator", ":"], lines);
+    let cleaned: Value = serde_json::from_str(&tool.succeed(&["clean", "--json"])).unwrap();
+    assert_eq!((&cleaned["compacted"], &cleaned["records"]), (&json!(1), &json!(1)));
+    assert!(tool.succeed(&["clean"]).contains("compacted"));
+    let described = tool.succeed(&["topics", "describe", "orders"]);
+    assert!(described.contains("\tCompacted: 3\tDirtyRatio: 0.00\tKeys: 2\n"), "{described}");
+    let described: Value = serde_json::from_str(&tool.succeed(&["topics", "describe", "orders", "--json"])).unwrap();
+    let compaction = described.pointer("/partitions/0/compaction").unwrap();
+    assert_eq!((&compaction["compacted"], &compaction["keys"]), (&json!(3), &json!(2)), "{described}");
+    let bad = tool.fail(1, &["topics", "alter", "orders", "--config", "cleanup.policy=compress"]);
+    assert!(bad.contains("`compact`"), "{bad}");
 }
 
 /// A wrong configuration leaves the partitions alone as well.

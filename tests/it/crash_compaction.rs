@@ -4,13 +4,14 @@
 //! A workload of appends and cleans runs on a simulated disk, with so little room that every clean takes many steps. Then power
 //! fails before every single disk operation, and what the disk may then hold is opened, compared and cleaned.
 
+use std::io;
 use std::time::Duration;
 
-use brooklet::{Broker, CleanupPolicy, NewTopic, TopicConfig};
+use brooklet::{Broker, CleanupPolicy, Error, NewTopic, ProducerRecord, TopicConfig};
 
 use crate::compacted::{Twin, log};
 use crate::crash::{BUFFERED, Knobs, assert_healthy, scale};
-use crate::sim_disk::SimDisk;
+use crate::sim_disk::{Fault, Op, Repeat, SimDisk};
 
 /// Segments of some records. Tombstones are not kept beyond the clean after the one that met them.
 fn config() -> TopicConfig {
@@ -113,4 +114,89 @@ fn cleans_that_take_many_steps() {
 #[test]
 fn cleans_with_room_for_all_keys() {
     crash_everywhere(Knobs { durability: BUFFERED, ..Knobs::TINY }, 1 << 20, 2);
+}
+
+/// A store with records to compact, as a process left it that was killed.
+fn uncompacted(knobs: Knobs) -> (SimDisk, Twin) {
+    let disk = SimDisk::new();
+    let mut twin = Twin::default();
+    let broker = open(knobs, &disk, 1 << 20);
+    broker.create_topic(NewTopic::new("t", 1).config(config())).unwrap();
+    twin.append(&broker, records(0, 60));
+    (disk.after_kill(), twin)
+}
+
+/// Every single disk call of a clean fails once: the answer is a typed error, and the file opens again with everything.
+#[test]
+fn a_clean_whose_disk_fails() {
+    let knobs = Knobs::TINY;
+    let (base, twin) = uncompacted(knobs);
+    let mut failed = 0;
+    for (operation, kind) in [
+        (Op::Write, io::ErrorKind::Other),
+        (Op::Write, io::ErrorKind::StorageFull),
+        (Op::Sync, io::ErrorKind::Other),
+        (Op::Read, io::ErrorKind::Other),
+    ] {
+        for nth in 0.. {
+            let disk = base.after_kill();
+            let broker = open(knobs, &disk, 300);
+            let before = disk.calls(operation, "");
+            disk.fail(Fault { operation, path_contains: None, nth, kind, repeat: Repeat::Once });
+            let cleaned = (0..3).try_for_each(|_| broker.clean(Duration::MAX).map(drop));
+            if let Err(error) = &cleaned {
+                let known = matches!(error, Error::ReopenRequired { .. } | Error::StorageFull { .. } | Error::Io { .. });
+                assert!(known, "{operation:?} {nth}: {error:?}");
+                failed += 1;
+            }
+            let was_reached = disk.calls(operation, "") - before > nth;
+            disk.clear_faults();
+            drop(broker);
+            let label = format!("{operation:?} {kind:?} {nth}");
+            let image = disk.after_kill();
+            recover(knobs, 1 << 20, &image, &twin, twin.records.len(), &label);
+            if !was_reached {
+                break;
+            }
+        }
+    }
+    assert!(failed > 20, "{failed} cleans failed");
+}
+
+/// Compaction makes room on a full disk, and nothing is lost that a reader of the table needs.
+#[test]
+fn a_full_disk_is_compacted_and_takes_records_again() {
+    for room in [2 << 20, 4 << 20] {
+        let disk = SimDisk::new();
+        let knobs = Knobs { buffer_memory: 64 << 10, checkpoint_bytes: 16 << 10, ..Knobs::TINY };
+        let broker = open(knobs, &disk, 1 << 20);
+        let config = config().segment_bytes(32 << 10);
+        broker.create_topic(NewTopic::new("t", 1).config(config)).unwrap();
+        disk.set_capacity(Some(disk.used() + room));
+        let producer = broker.producer();
+        let produce = |from: usize| {
+            for number in from.. {
+                let value = format!("{number} {}", ".".repeat(700));
+                let record = ProducerRecord::to("t").key(format!("k{}", number % 50)).value(value);
+                match producer.send(record).and_then(brooklet::Delivery::wait) {
+                    Ok(metadata) => assert_eq!(metadata.offset(), number as u64),
+                    Err(Error::StorageFull { .. }) => return number,
+                    Err(error) => panic!("{room}: {error}"),
+                }
+            }
+            unreachable!()
+        };
+        let first = produce(0);
+        assert!(broker.stats().unwrap().storage_full, "{room}");
+        let report = broker.clean(Duration::MAX).unwrap();
+        assert!(report.is_complete && report.compacted == 1, "{room}: {report}");
+        let second = produce(first);
+        assert!(second > first + 100, "{room}: {first} records, {report}, then {second}");
+        let seen = log(&broker);
+        for key in 0..50 {
+            let last = (0..second).rev().find(|number| number % 50 == key).unwrap();
+            assert!(seen.iter().any(|record| record.offset == last as u64), "{room}: k{key}@{last} is gone");
+        }
+        assert_healthy(&broker, "after it was full");
+    }
 }
