@@ -305,8 +305,8 @@ impl Default for Builder {
     }
 }
 
-/// The default of `compaction_memory`, in bytes: two million records at once.
-const COMPACTION_MEMORY: usize = 80 << 20;
+/// The default of `compaction_memory`, in bytes: four million records at once.
+const COMPACTION_MEMORY: usize = 128 << 20;
 
 /// Chunks that a step of a clean frees: some 8 MB of records.
 const CLEAN_STEP: usize = 256;
@@ -432,7 +432,7 @@ impl Builder {
         self
     }
 
-    /// How many bytes of memory compaction may use for the keys of new records, 40 for each; default 80 MiB, at least one record.
+    /// How many bytes of memory compaction may use for the keys of new records, 32 for each; default 128 MiB, at least one record.
     /// They are not taken before they are needed. A partition with more new records is compacted in several rounds.
     ///
     /// Kafka's `log.cleaner.dedupe.buffer.size`.

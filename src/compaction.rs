@@ -16,38 +16,59 @@ use crate::types::{Offset, TopicId};
 /// What stands for a key: 128 bits of SipHash-1-3 under the topic's random id. Nobody who does not know that id can make two
 /// keys collide, and by chance they do so in one of 10^20 tables of 10^9 keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct KeyHash(pub(crate) u128);
+pub(crate) struct KeyHash {
+    /// What blocks of the table of keys are ordered by.
+    pub(crate) prefix: u64,
+    pub(crate) rest: u64,
+}
 
 impl KeyHash {
     pub(crate) fn of(topic: TopicId, key: &[u8]) -> Self {
         let mut hasher = SipHasher13::new_with_key(&topic.as_u128().to_le_bytes());
         hasher.write(key);
-        Self(hasher.finish128().as_u128())
-    }
-
-    /// Its upper half: what blocks of the table of keys are ordered by.
-    pub(crate) fn prefix(self) -> u64 {
-        // The shift leaves 64 bits.
-        u64::try_from(self.0 >> 64).unwrap_or(u64::MAX)
+        let hash = hasher.finish128();
+        Self { prefix: hash.h1, rest: hash.h2 }
     }
 }
 
-/// The last record of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// The last record of a key. There are many of them at once, so they are small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct KeyEntry {
     pub(crate) key: KeyHash,
-    pub(crate) offset: Offset,
-    /// It has no value: the key is deleted.
-    pub(crate) is_tombstone: bool,
+    /// Twice the offset, and one more for a record without a value: the key is deleted.
+    packed: u64,
+}
+
+impl KeyEntry {
+    pub(crate) fn new(key: KeyHash, offset: Offset, is_tombstone: bool) -> Self {
+        Self { key, packed: offset.get() << 1 | u64::from(is_tombstone) }
+    }
+
+    pub(crate) fn offset(&self) -> Offset {
+        Offset::new(self.packed >> 1)
+    }
+
+    pub(crate) fn is_tombstone(&self) -> bool {
+        self.packed & 1 == 1
+    }
+
+    /// As a block of the table of keys has it.
+    pub(crate) fn to_words(self) -> [u64; 3] {
+        [self.key.prefix, self.key.rest, self.packed]
+    }
+
+    pub(crate) fn from_words([prefix, rest, packed]: [u64; 3]) -> Self {
+        Self { key: KeyHash { prefix, rest }, packed }
+    }
 }
 
 /// Keeps the last entry of each key, sorted by key. The offsets of the others are added to `superseded`.
 pub(crate) fn keep_last(entries: &mut Vec<KeyEntry>, superseded: &mut Vec<Offset>) {
-    entries.sort_unstable();
+    entries.sort_unstable_by_key(|entry| (entry.key, entry.packed));
     entries.dedup_by(|later, kept| {
         let same = later.key == kept.key;
         if same {
-            superseded.push(kept.offset);
+            superseded.push(kept.offset());
             *kept = *later;
         }
         same
@@ -66,7 +87,7 @@ pub(crate) struct Expired {
 impl Expired {
     /// Whether an entry of the table leaves it.
     fn has(self, entry: &KeyEntry) -> bool {
-        entry.offset < self.log_start || (entry.is_tombstone && entry.offset < self.tombstones)
+        entry.offset() < self.log_start || (entry.is_tombstone() && entry.offset() < self.tombstones)
     }
 }
 
@@ -86,12 +107,12 @@ pub(crate) fn merge(
         }
         match new.next_if(|newer| newer.key == entry.key) {
             // A pass that was interrupted meets what it has entered already.
-            Some(newer) if newer.offset <= entry.offset => merged.push(*entry),
+            Some(newer) if newer.offset() <= entry.offset() => merged.push(*entry),
             Some(newer) => {
-                superseded.push(entry.offset);
+                superseded.push(entry.offset());
                 merged.push(newer);
             }
-            None if expired.has(entry) => superseded.push(entry.offset),
+            None if expired.has(entry) => superseded.push(entry.offset()),
             None => merged.push(*entry),
         }
     }
@@ -224,12 +245,12 @@ mod tests {
     const HOUR: i64 = 3_600_000;
     const NOW: i64 = 1_000 * HOUR;
 
-    fn entry(key: u128, offset: u64) -> KeyEntry {
-        KeyEntry { key: KeyHash(key), offset: Offset::new(offset), is_tombstone: false }
+    fn entry(key: u64, offset: u64) -> KeyEntry {
+        KeyEntry::new(KeyHash { prefix: key, rest: 0 }, Offset::new(offset), false)
     }
 
-    fn tombstone(key: u128, offset: u64) -> KeyEntry {
-        KeyEntry { is_tombstone: true, ..entry(key, offset) }
+    fn tombstone(key: u64, offset: u64) -> KeyEntry {
+        KeyEntry::new(entry(key, offset).key, Offset::new(offset), true)
     }
 
     fn offsets(of: &[u64]) -> Vec<Offset> {
@@ -371,11 +392,11 @@ mod tests {
     proptest! {
         #[test]
         fn merging_in_parts_is_the_same_as_keeping_the_last_of_all(
-            keys in proptest::collection::vec((0_u128..12, any::<bool>()), 0..60),
+            keys in proptest::collection::vec((0_u64..12, any::<bool>()), 0..60),
             cuts in proptest::collection::vec(0_usize..60, 0..4),
         ) {
             let all: Vec<_> = (0..).zip(&keys)
-                .map(|(offset, &(key, is_tombstone))| KeyEntry { is_tombstone, ..entry(key, offset) })
+                .map(|(offset, &(key, has_value))| if has_value { entry(key, offset) } else { tombstone(key, offset) })
                 .collect();
             let last: BTreeMap<_, _> = all.iter().map(|entry| (entry.key, *entry)).collect();
             let mut bounds: Vec<_> = cuts.into_iter().map(|cut| cut.min(all.len())).chain([0, all.len()]).collect();
@@ -388,9 +409,9 @@ mod tests {
                 table = merge(&table, &part, NOTHING, &mut superseded);
             }
             prop_assert_eq!(&table, &last.into_values().collect::<Vec<_>>());
-            superseded.extend(table.iter().map(|entry| entry.offset));
+            superseded.extend(table.iter().map(KeyEntry::offset));
             superseded.sort_unstable();
-            prop_assert_eq!(superseded, all.iter().map(|entry| entry.offset).collect::<Vec<_>>());
+            prop_assert_eq!(superseded, all.iter().map(KeyEntry::offset).collect::<Vec<_>>());
         }
     }
 }

@@ -55,8 +55,8 @@
 //!
 //! # What is promised
 //!
-//! - **Order.** Within a partition, records have ascending offsets without gaps, in the order of the sends. An offset never
-//!   names another record, also not after records were deleted.
+//! - **Order.** Within a partition, records have ascending offsets, in the order of the sends, without gaps unless the topic is
+//!   compacted. An offset never names another record, also not after records were deleted.
 //! - **A prefix.** After a crash at any point the file holds exactly a prefix of what was acknowledged, in the one order in which
 //!   it was acknowledged; in `Sync` mode that is all of it. [`Durability`] says it exactly.
 //! - **What is seen is acknowledged.** A consumer sees a record when it is acknowledged, never before.
@@ -66,8 +66,8 @@
 //!
 //! # What it is not
 //!
-//! It is not a server, does not replicate, and has no network code. One process opens the file at a time. Compaction and
-//! transactions are not there yet.
+//! It is not a server, does not replicate, and has no network code. One process opens the file at a time. Transactions
+//! are not there yet.
 //!
 //! It deletes nothing unless it is told to: by default a topic keeps its records for ever, where Kafka keeps them 7 days. See
 //! [`TopicConfig`] and [`Broker::clean`].

@@ -10,6 +10,7 @@
 mod buffered;
 mod bulk;
 mod child;
+mod compaction;
 mod compression;
 mod durable;
 mod groups;
@@ -29,7 +30,7 @@ use harness::{Context, Result, Scale, timed};
 
 type Bench = fn(&mut Context) -> Result;
 
-const BENCHES: [(&str, Bench); 12] = [
+const BENCHES: [(&str, Bench); 13] = [
     ("durable", durable::run),
     ("buffered", buffered::run),
     ("bulk", bulk::run),
@@ -38,6 +39,7 @@ const BENCHES: [(&str, Bench); 12] = [
     ("open", open::run),
     ("memory", child::memory),
     ("retention", retention::run),
+    ("compaction", compaction::run),
     ("compression", compression::run),
     ("scaling-partitions", scaling::partitions),
     ("scaling-threads", scaling::threads),

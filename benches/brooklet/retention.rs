@@ -20,7 +20,10 @@ pub(crate) fn run(context: &mut Context) -> Result {
     let payloads = payloads(1024);
     let count = megabytes * 1_000_000 / 1024;
     oldest_half(context, &payloads, count)?;
-    beside_sends(context, &payloads, count)?;
+    let scratch = filled(context, &payloads, count)?;
+    halve(&scratch.broker)?;
+    beside_sends(context, "retention", &scratch.broker, &payloads, || clean(&scratch.broker))?;
+    drop(scratch);
     vacuum(context, &payloads, count)
 }
 
@@ -70,23 +73,26 @@ fn oldest_half(context: &mut Context, payloads: &[Payload], count: u64) -> Resul
 }
 
 /// One thread sends durably, one record after the other; another one cleans and, in between, does not.
-fn beside_sends(context: &mut Context, payloads: &[Payload], count: u64) -> Result {
-    let scratch = filled(context, payloads, count)?;
-    let broker = &scratch.broker;
-    halve(broker)?;
+pub(crate) fn beside_sends(
+    context: &mut Context,
+    bench: &str,
+    broker: &Broker,
+    payloads: &[Payload],
+    clean: impl FnOnce() -> Result<CleanReport>,
+) -> Result {
     let (stop, cleaning) = (AtomicBool::new(false), AtomicBool::new(false));
     let (during, quiet, report) = thread::scope(|scope| -> Result<_> {
         let sender = scope.spawn(|| send_until(broker, payloads, &stop, &cleaning));
         thread::sleep(QUIET);
         cleaning.store(true, Ordering::SeqCst);
-        let cleaned = clean(broker);
+        let cleaned = clean();
         cleaning.store(false, Ordering::SeqCst);
         thread::sleep(QUIET);
         stop.store(true, Ordering::SeqCst);
         let (during, quiet) = sender.join().map_err(|_| "the sender panicked")??;
         Ok((during, quiet, cleaned?))
     })?;
-    let figure = Figure::new("retention", "a durable send meanwhile", during.median(), "us")
+    let figure = Figure::new(bench, "a durable send meanwhile", during.median(), "us")
         .against("the same without", quiet.median())
         .target(Target::RatioAtMost(1.2))
         .extra("p99", during.p99())

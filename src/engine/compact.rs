@@ -32,8 +32,8 @@ use crate::types::{Offset, TopicId};
 /// Bytes of chunks that one step of reading takes.
 const READ_STEP: usize = 1 << 20;
 
-/// Blocks of the table of keys that one step writes, about 1 MiB.
-const MERGE_STEP: usize = 128;
+/// Blocks of the table of keys that one step writes, about 2 MiB.
+const MERGE_STEP: usize = 256;
 
 /// Offsets of superseded records that one step notes, beside those that the merge does.
 const NOTE_STEP: usize = 64 << 10;
@@ -77,6 +77,7 @@ struct Dirty {
 #[derive(Debug)]
 struct Merge {
     dirty: Dirty,
+    has_tombstones: bool,
     log_start: Offset,
     blocks: Blocks,
     /// `None`: all entries are in the table.
@@ -114,11 +115,10 @@ impl Dirty {
             match record.key() {
                 // It was written before the topic was compacted (L-31).
                 None => self.superseded.push(record.offset),
-                Some(key) => self.entries.push(KeyEntry {
-                    key: KeyHash::of(topic, key),
-                    offset: record.offset,
-                    is_tombstone: record.value().is_none(),
-                }),
+                Some(key) => {
+                    let key = KeyHash::of(topic, key);
+                    self.entries.push(KeyEntry::new(key, record.offset, record.value().is_none()));
+                }
             }
             self.next = record.offset.next();
         }
@@ -238,7 +238,9 @@ impl Engine {
         let log_start = log.log_start();
         let sweeps = dirty.expired > Offset::ZERO || log_start > self.store.compaction(log.id)?.swept;
         let blocks = if sweeps { Blocks::All } else { Blocks::Touched };
-        Ok(Merge { dirty, log_start, blocks, cursor: Some(MergeCursor::default()), noted: 0 })
+        let has_tombstones = dirty.entries.iter().any(|entry| entry.is_tombstone());
+        let cursor = Some(MergeCursor::default());
+        Ok(Merge { dirty, has_tombstones, log_start, blocks, cursor, noted: 0 })
     }
 
     /// Enters some keys, notes some of what goes, or does what is left: a small pass needs one step.
@@ -252,7 +254,7 @@ impl Engine {
             expired: Expired { log_start: merge.log_start, tombstones: *expired },
             blocks: merge.blocks,
         };
-        let horizon = entries.iter().any(|entry| entry.is_tombstone).then(|| Horizon {
+        let horizon = merge.has_tombstones.then(|| Horizon {
             end: *next,
             at_ms: self.options.clock.now_ms().saturating_add(topic.config.compaction_limits().delete_retention_ms),
         });

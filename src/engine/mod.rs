@@ -128,7 +128,7 @@ const LARGE_GROUP: usize = 2 << 20;
 impl Options {
     /// Chunks that a step of a compaction writes again: reading and writing one takes longer than freeing it.
     fn drop_step(&self) -> usize {
-        (self.clean_step / 4).max(1)
+        (self.clean_step / 2).max(1)
     }
 
     /// Bytes from which on a group does not linger, and goes straight into the store: it is written once instead of twice.

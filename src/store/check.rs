@@ -371,11 +371,11 @@ impl StoreCheck {
             if last.is_some_and(|(other, prefix)| other == log && prefix >= key.2) {
                 self.find(format!("{}: a key lies in the wrong block", log_of(log)));
             }
-            last = entries.last().map(|entry| (log, entry.key.prefix()));
+            last = entries.last().map(|entry| (log, entry.key.prefix));
             match checks.get_mut(&log) {
                 Some(check) => {
                     check.keys += entries.len() as u64;
-                    let live = entries.iter().filter(|entry| entry.offset >= check.log_start);
+                    let live = entries.iter().filter(|entry| entry.offset() >= check.log_start);
                     check.live += live.count() as u64;
                 }
                 None if known.deleted.contains_key(&key.0) => {}
@@ -407,10 +407,10 @@ impl StoreCheck {
             let log = batch.header.log;
             let key = record.key().map(|key| KeyHash::of(topic, key));
             let entry = key.map(|key| find_key(transaction, log, key)).transpose()?.flatten();
-            if entry.is_some_and(|entry| entry.offset == record.offset) {
+            if entry.is_some_and(|entry| entry.offset() == record.offset) {
                 check.found += 1;
             } else if record.offset < check.row.compacted {
-                let is_newer = entry.is_none_or(|entry| entry.offset > record.offset);
+                let is_newer = entry.is_none_or(|entry| entry.offset() > record.offset);
                 if !is_newer || check.superseded.binary_search(&record.offset).is_err() {
                     self.find(format!("{log}, offset {}: the table of keys does not know of it", record.offset));
                 }

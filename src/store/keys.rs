@@ -7,6 +7,8 @@
 //! An entry moves to a newer record in the same update that notes the older one as superseded. So the record that an entry
 //! names is there until the entry has moved on, and what is superseded is known also after a crash.
 
+use std::ops::Bound;
+
 use redb::{ReadTransaction, ReadableTable, TableDefinition};
 
 use super::open::Store;
@@ -35,9 +37,6 @@ const SPLIT_ENTRIES: usize = BLOCK_ENTRIES * 3 / 4;
 /// New entries that are merged into one block at once.
 const MERGED_AT_ONCE: usize = 16 * SPLIT_ENTRIES;
 
-/// In an entry's offset, which has 63 bits: the record is a tombstone.
-const TOMBSTONE: u64 = 1 << 63;
-
 /// A block of the table of keys, sorted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct KeyBlock(pub(super) Vec<KeyEntry>);
@@ -56,8 +55,7 @@ impl Row for KeyBlock {
 
     fn encode_fields(&self, out: &mut Vec<u8>) {
         for entry in &self.0 {
-            out.put_u128(entry.key.0);
-            out.put_u64(entry.offset.get() | if entry.is_tombstone { TOMBSTONE } else { 0 });
+            entry.to_words().into_iter().for_each(|word| out.put_u64(word));
         }
     }
 
@@ -65,11 +63,9 @@ impl Row for KeyBlock {
         const LEN: usize = 24;
         let mut entries = Vec::with_capacity(reader.remaining().len() / LEN);
         while !reader.is_empty() {
-            let (hash, offset) = (KeyHash(reader.u128()?), reader.u64()?);
-            let entry =
-                KeyEntry { key: hash, offset: Offset::new(offset & !TOMBSTONE), is_tombstone: offset & TOMBSTONE != 0 };
-            let follows = entries.last().is_none_or(|before: &KeyEntry| before.key < hash);
-            if !follows || hash.prefix() < key.2 {
+            let entry = KeyEntry::from_words([reader.u64()?, reader.u64()?, reader.u64()?]);
+            let follows = entries.last().is_none_or(|before: &KeyEntry| before.key < entry.key);
+            if !follows || entry.key.prefix < key.2 {
                 return Err(DecodeError("its keys are out of order"));
             }
             entries.push(entry);
@@ -222,12 +218,12 @@ impl Update<'_> {
             let new = what.new.get(cursor.merged..).unwrap_or_default();
             let prefix = match (what.blocks, new.first()) {
                 (Blocks::All, _) => cursor.next,
-                (Blocks::Touched, Some(entry)) => entry.key.prefix(),
+                (Blocks::Touched, Some(entry)) => entry.key.prefix,
                 (Blocks::Touched, None) => break,
             };
             let (key, old) = self.block_at(log, prefix)?;
             let next_block = self.block_behind(key)?;
-            let here = new.partition_point(|entry| next_block.is_none_or(|next| entry.key.prefix() < next.2));
+            let here = new.partition_point(|entry| next_block.is_none_or(|next| entry.key.prefix < next.2));
             let taken = new.get(..here.min(MERGED_AT_ONCE)).unwrap_or_default();
             let block = merge(&old, taken, what.expired, &mut superseded);
             row.keys = row.keys.saturating_add(block.len() as u64).saturating_sub(old.len() as u64);
@@ -241,7 +237,7 @@ impl Update<'_> {
             let rest = new.get(taken.len()..).unwrap_or_default();
             more = match (taken.len() < here, next_block) {
                 (true, _) => {
-                    cursor.next = rest.first().map_or(u64::MAX, |entry| entry.key.prefix());
+                    cursor.next = rest.first().map_or(u64::MAX, |entry| entry.key.prefix);
                     true
                 }
                 (false, Some(next)) => {
@@ -286,7 +282,7 @@ impl Update<'_> {
             let mut cut = each.min(rest.len());
             // Keys of one prefix stay together.
             while let (Some(last), Some(next)) = (rest.get(cut.saturating_sub(1)), rest.get(cut))
-                && last.key.prefix() == next.key.prefix()
+                && last.key.prefix == next.key.prefix
             {
                 cut += 1;
             }
@@ -295,7 +291,7 @@ impl Update<'_> {
             count += 1;
             rest = behind;
             if let Some(first) = rest.first() {
-                at = (key.0, key.1, first.key.prefix());
+                at = (key.0, key.1, first.key.prefix);
             }
         }
         Ok(count)
@@ -393,30 +389,25 @@ impl Store {
     pub(crate) fn latest(&self, log: LogId, topic: TopicId, key: &[u8]) -> Result<Option<(RecordBatch, Place)>> {
         let hash = KeyHash::of(topic, key);
         self.view(|transaction| {
-            let Some(entry) = find_key(transaction, log, hash)?.filter(|entry| !entry.is_tombstone) else {
+            let Some(entry) = find_key(transaction, log, hash)?.filter(|entry| !entry.is_tombstone()) else {
                 return Ok(None);
             };
-            if partition(transaction, log)?.is_some_and(|row| entry.offset < row.log_start) {
+            if partition(transaction, log)?.is_some_and(|row| entry.offset() < row.log_start) {
                 return Ok(None);
             }
             let chunks = transaction.open_table(CHUNKS).redb()?;
-            let first = chunks.range(chunk_key(log, entry.offset)..=chunk_key(log, Offset::MAX)).redb()?.next();
-            let batch = match first {
-                Some(chunk) => {
-                    let (key, bytes) = chunk.redb()?;
-                    Some(decode_stored_chunk(key.value(), bytes.value(), topic)?)
-                }
-                None => None,
-            };
+            let mut cursor = chunks.lower_bound(Bound::Included(chunk_key(log, entry.offset()))).redb()?;
+            let chunk = cursor.next().redb()?.filter(|(key, _)| chunk_of(key.value()).0 == log);
+            let batch = chunk.map(|(key, bytes)| decode_stored_chunk(key.value(), bytes.value(), topic)).transpose()?;
             let found = batch.and_then(|batch| {
-                let place = batch.find(entry.offset)?;
+                let place = batch.find(entry.offset())?;
                 let record = batch.walk(place).next()?;
-                let is_it = record.offset == entry.offset && record.key() == Some(key);
+                let is_it = record.offset == entry.offset() && record.key() == Some(key);
                 is_it.then_some((batch, place))
             });
             match found {
                 Some(found) => Ok(Some(found)),
-                None => Err(Error::corrupt(format!("{log}, offset {}", entry.offset), "it has no record of its key")),
+                None => Err(Error::corrupt(format!("{log}, offset {}", entry.offset()), "it has no record of its key")),
             }
         })
     }
@@ -449,8 +440,177 @@ fn each_superseded(
 pub(super) fn find_key(transaction: &ReadTransaction, log: LogId, key: KeyHash) -> Result<Option<KeyEntry>> {
     let (topic, partition) = log_key(log);
     let table = transaction.open_table(KEYS).redb()?;
-    let block = table.range((topic, partition, 0)..=(topic, partition, key.prefix())).redb()?.next_back();
+    // A range would load what lies at both of its ends.
+    let mut cursor = table.upper_bound(Bound::Included((topic, partition, key.prefix))).redb()?;
+    let block = cursor.prev().redb()?.filter(|(found, _)| chunk_of(found.value()).0 == log);
     let Some(entry) = block else { return Ok(None) };
-    let (_, KeyBlock(entries)) = decode_entry::<KeyBlock>(entry)?;
+    let (_, KeyBlock(entries)) = decode_entry::<KeyBlock>(Ok(entry))?;
     Ok(entries.binary_search_by_key(&key, |entry| entry.key).ok().and_then(|at| entries.get(at).copied()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::schema::encode_row;
+    use super::super::tests::{LOG, new_store};
+    use super::super::{Purpose, Store};
+    use super::*;
+    use crate::compaction::keep_last;
+    use proptest::prelude::*;
+
+    const NOTHING: Expired = Expired { log_start: Offset::ZERO, tombstones: Offset::ZERO };
+
+    fn entry(number: u64, offset: u64, is_tombstone: bool) -> KeyEntry {
+        // Keys spread over all prefixes, and some share one.
+        let key = KeyHash { prefix: (number / 2).wrapping_mul(0x9e37_79b9_7f4a_7c15), rest: number };
+        KeyEntry::new(key, Offset::new(offset), is_tombstone)
+    }
+
+    /// Merges in steps, each of few blocks; how many steps it took.
+    fn merge_all(store: &Store, new: &[KeyEntry], expired: Expired, blocks: Blocks) -> usize {
+        let what = KeyMerge { new, since: Offset::ZERO, expired, blocks };
+        let (mut cursor, mut steps) = (Some(MergeCursor::default()), 0);
+        while let Some(at) = cursor {
+            cursor = store.update(Purpose::Free, |update| update.merge_keys(LOG, &what, at, 3)).unwrap();
+            steps += 1;
+        }
+        steps
+    }
+
+    fn all_keys(store: &Store) -> Vec<KeyEntry> {
+        let blocks = store.view(|transaction| {
+            let table = transaction.open_table(KEYS).redb()?;
+            let (topic, partition) = log_key(LOG);
+            let all = (topic, partition, 0)..=(topic, partition, u64::MAX);
+            table.range(all).redb()?.map(decode_entry::<KeyBlock>).collect::<Result<Vec<_>>>()
+        });
+        let blocks = blocks.unwrap();
+        assert!(blocks.iter().all(|(_, KeyBlock(entries))| (1..=BLOCK_ENTRIES + 1).contains(&entries.len())));
+        blocks.into_iter().flat_map(|(_, KeyBlock(entries))| entries).collect()
+    }
+
+    #[test]
+    fn rows_come_back_and_notice_a_flipped_bit() {
+        fn round_trip<R: Row + PartialEq + std::fmt::Debug>(key: R::Key, row: R) {
+            let bytes = encode_row(&key, &row);
+            assert_eq!(decode_row::<R>(&key, &bytes).unwrap(), row);
+            for bit in 0..bytes.len() * 8 {
+                let mut damaged = bytes.clone();
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                assert!(decode_row::<R>(&key, &damaged).is_err(), "bit {bit}");
+            }
+        }
+        let offsets = vec![Offset::ZERO, Offset::new(1), Offset::new(500), Offset::MAX];
+        round_trip((4, 1, 0), SupersededRow { since: Offset::new(3), offsets });
+        let mut entries = vec![entry(1, 5, false), entry(2, 6, true), entry(3, Offset::MAX.get(), true)];
+        entries.sort_unstable_by_key(|entry| entry.key);
+        round_trip((4, 1, 0), KeyBlock(entries.clone()));
+        let horizons = Horizons(vec![Horizon { end: Offset::new(9), at_ms: -1 }]);
+        let last_ms = Some(4);
+        round_trip((4, 1), Compaction { compacted: Offset::new(9), keys: 3, swept: Offset::new(2), last_ms, horizons });
+        round_trip((4, 1), Compaction::default());
+        entries.reverse();
+        let reversed = encode_row(&(4, 1, 0), &KeyBlock(entries));
+        assert!(matches!(decode_row::<KeyBlock>(&(4, 1, 0), &reversed), Err(Error::Corrupt { .. })));
+    }
+
+    #[test]
+    fn many_keys_are_cut_into_blocks_and_found() {
+        let store = new_store();
+        let mut twin = BTreeMap::new();
+        let mut offset = 0;
+        for round in 0..6_u64 {
+            let keys = (0..3_000).map(|n| (n * (round + 1)) % 7_001);
+            let mut new: Vec<_> = keys
+                .map(|number| {
+                    offset += 1;
+                    entry(number, offset, number % 11 == 0)
+                })
+                .collect();
+            keep_last(&mut new, &mut Vec::new());
+            let steps = merge_all(&store, &new, NOTHING, Blocks::Touched);
+            assert!(round == 0 || steps > 3, "{steps}");
+            twin.extend(new.iter().map(|entry| (entry.key, *entry)));
+            assert_eq!(all_keys(&store), twin.values().copied().collect::<Vec<_>>());
+        }
+        store
+            .view(|transaction| {
+                for (key, entry) in &twin {
+                    assert_eq!(find_key(transaction, LOG, *key)?, Some(*entry));
+                }
+                assert_eq!(find_key(transaction, LOG, entry(9_000, 0, false).key)?, None);
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(store.compaction(LOG).unwrap().keys, twin.len() as u64);
+        // Everything expires: no block is left.
+        let gone = Expired { log_start: Offset::MAX, tombstones: Offset::ZERO };
+        merge_all(&store, &[], gone, Blocks::All);
+        assert_eq!((all_keys(&store), store.compaction(LOG).unwrap().keys), (vec![], 0));
+    }
+
+    #[test]
+    fn what_a_merge_under_way_supersedes_is_not_dropped_yet() {
+        let store = new_store();
+        let note = |since: u64, offsets: &[u64]| {
+            let offsets: Vec<_> = offsets.iter().copied().map(Offset::new).collect();
+            store.update(Purpose::Free, |update| update.add_superseded(LOG, Offset::new(since), offsets.clone()))
+        };
+        note(0, &[3, 1, 3]).unwrap();
+        assert_eq!(store.superseded(LOG, 10).unwrap(), None);
+        let done = Compaction { compacted: Offset::new(5), ..Compaction::default() };
+        store.update(Purpose::Free, |update| update.put_compaction(LOG, &done)).unwrap();
+        note(2, &[4]).unwrap();
+        note(5, &[2]).unwrap();
+        let expected = |offsets: &[u64], up_to| {
+            Some(Superseded { offsets: offsets.iter().copied().map(Offset::new).collect(), up_to })
+        };
+        assert_eq!(store.superseded(LOG, 10).unwrap(), expected(&[1, 3, 4], 1));
+        assert_eq!(store.superseded(LOG, 1).unwrap(), expected(&[1, 3], 0));
+        store.update(Purpose::Free, |update| update.forget_superseded(LOG, 0)).unwrap();
+        assert_eq!(store.superseded(LOG, 10).unwrap(), expected(&[4], 1));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+        #[test]
+        fn merges_are_those_of_a_map(
+            rounds in proptest::collection::vec(
+                (proptest::collection::vec((0_u64..2_000, any::<bool>()), 0..1_500), 0_u64..4_000, any::<bool>()), 1..5),
+        ) {
+            let store = new_store();
+            let mut twin: BTreeMap<KeyHash, KeyEntry> = BTreeMap::new();
+            let mut offset = 0;
+            for (keys, tombstones, sweep) in rounds {
+                let expired = Expired { log_start: Offset::ZERO, tombstones: Offset::new(tombstones.min(offset)) };
+                let entries = keys.into_iter().map(|(key, dead)| { offset += 1; entry(key, offset, dead) });
+                let mut new: Vec<_> = entries.collect();
+                keep_last(&mut new, &mut Vec::new());
+                merge_all(&store, &new, expired, if sweep { Blocks::All } else { Blocks::Touched });
+                if sweep {
+                    let replaced = |key: &KeyHash| new.iter().any(|entry| entry.key == *key);
+                    twin.retain(|key, entry| {
+                        replaced(key) || !entry.is_tombstone() || entry.offset() >= expired.tombstones
+                    });
+                    twin.extend(new.iter().map(|entry| (entry.key, *entry)));
+                    let (found, expected) = (all_keys(&store), twin.values().copied().collect::<Vec<_>>());
+                    let differ = found.iter().zip(&expected).find(|(a, b)| a != b);
+                    prop_assert_eq!(found.len(), expected.len(), "{:?} {:?}", differ, expired);
+                    prop_assert_eq!(differ, None);
+                } else {
+                    // Blocks that nothing belongs into are not looked at: what has expired there stays.
+                    twin.extend(new.iter().map(|entry| (entry.key, *entry)));
+                    let found: BTreeMap<_, _> = all_keys(&store).into_iter().map(|entry| (entry.key, entry)).collect();
+                    for (key, entry) in &twin {
+                        let may_be_gone = entry.is_tombstone() && entry.offset() < expired.tombstones;
+                        prop_assert!(found.get(key) == Some(entry) || (may_be_gone && !found.contains_key(key)));
+                    }
+                    twin = found;
+                }
+                prop_assert_eq!(store.compaction(LOG).unwrap().keys, twin.len() as u64);
+            }
+        }
+    }
 }

@@ -27,7 +27,7 @@ use crate::types::{LogId, Offset, OffsetAndTimestamp, StoreId, TimestampType, To
 const PATH: &str = "/d/app.brooklet";
 const ID: StoreId = StoreId(7);
 const TOPIC: TopicId = TopicId::new(77);
-const LOG: LogId = LogId { topic: TopicNumber(0), partition: 1 };
+pub(super) const LOG: LogId = LogId { topic: TopicNumber(0), partition: 1 };
 const LAYOUT: Layout =
     Layout { segment_bytes: 16 << 20, segment_span_ms: i64::MAX, compression_type: CompressionType::None };
 const OPTIONS: StoreOptions = StoreOptions { cache_size: 1 << 20 };
@@ -54,7 +54,7 @@ fn batch(log: LogId, base: u64, timestamps: &[i64], value_len: usize) -> RecordB
     builder.finish().unwrap()
 }
 
-fn new_store() -> Store {
+pub(super) fn new_store() -> Store {
     let store = Store::in_memory(ID, OPTIONS).unwrap();
     store.update(Purpose::Grow, |update| update.put_topic(&topic(0))).unwrap();
     store

@@ -75,7 +75,7 @@ fn crash_everywhere(knobs: Knobs, memory: usize, images: usize) {
         let all: Vec<_> = disk.images(at, at as u64).collect();
         let stride = all.len().div_ceil(images * scale()).max(1);
         for (label, image) in all.into_iter().skip(at % stride).step_by(stride) {
-            let acknowledged = points.iter().filter(|point| point.at <= at && point.is_durable).next_back();
+            let acknowledged = points.iter().rfind(|point| point.at <= at && point.is_durable);
             recover(knobs, memory, &image, &twin, acknowledged.map_or(0, |point| point.acknowledged), &label);
             count += 1;
         }

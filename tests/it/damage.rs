@@ -11,8 +11,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
-use brooklet::{Error, NewTopic};
+use brooklet::{Broker, CleanupPolicy, Error, NewTopic, TopicConfig};
 
 use crate::crash::{Knobs, PATH, create, from_env, scale, send_one, sends};
 use crate::model::{Choices, Model, Step};
@@ -106,10 +107,28 @@ fn written(close: bool) -> (SimDisk, Model) {
         state.apply(&step, id);
     }
     if close {
+        compact(&broker, &mut state);
         broker.close().unwrap();
     }
     drop(broker);
     (disk, state)
+}
+
+/// Adds a topic that is compacted. Each key comes once, so that everything stays.
+fn compact(broker: &Broker, state: &mut Model) {
+    let id = create("c", 1).run(broker).unwrap();
+    state.apply(&create("c", 1), id);
+    let config = |config: TopicConfig| Ok(config.cleanup_policy(CleanupPolicy::Compact).segment_bytes(600));
+    broker.alter_topic("c", config).unwrap();
+    let mut records = sends(0, 40, "c", 1, 50);
+    for (number, send) in records.iter_mut().enumerate() {
+        send.record.key = Some(format!("key {number}").into_bytes());
+    }
+    let send = Step::Send(records);
+    send.run(broker).unwrap();
+    state.apply(&send, None);
+    let report = broker.clean(Duration::MAX).unwrap();
+    assert_eq!((report.compacted, report.records), (1, 0), "{report}");
 }
 
 /// Changes the bytes in one place; says how and where.

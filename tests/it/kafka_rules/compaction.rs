@@ -32,17 +32,16 @@ fn clean(broker: &TestBroker) -> CleanReport {
 
 /// Appends a record for each of these keys, with its offset as value; `-k` is a tombstone of `k`.
 fn append(broker: &TestBroker, keys: &str) {
-    let mut end = bounds(broker, "t", 0).1.get();
+    let end = bounds(broker, "t", 0).1.get();
     let producer = broker.producer();
-    for word in keys.split_whitespace() {
+    for (offset, word) in (end..).zip(keys.split_whitespace()) {
         let record = ProducerRecord::to("t").partition(0);
-        let value = end.to_string();
+        let value = offset.to_string();
         let record = match word.strip_prefix('-') {
             Some(key) => record.key(key),
             None => record.key(word).value(&value),
         };
         drop(producer.send(record).unwrap());
-        end += 1;
     }
     producer.flush().unwrap();
 }
