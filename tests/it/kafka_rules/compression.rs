@@ -41,7 +41,7 @@ fn mixed() -> Vec<ProducerRecord<'static>> {
             1..10 => 3_000,
             _ => usize::try_from(number % 200).unwrap(),
         };
-        let value = if number % 3 == 0 { noise(number, len) } else { text(number, len) };
+        let value = if number.is_multiple_of(3) { noise(number, len) } else { text(number, len) };
         let record = ProducerRecord::to("t").partition(0).timestamp(NOW + i64::try_from(number * 7 % 100).unwrap());
         match number % 7 {
             0 => record.key(number.to_string()),
