@@ -573,7 +573,8 @@ impl fmt::Debug for TopicConfig {
 
 /// Names those that share a word with it, or else those that are set most.
 fn unknown_key(key: &str) -> String {
-    let shares_a_word = |known: &&&str| known.split('.').any(|word| key.split(['.', '_', '-']).any(|other| other == word));
+    let shares_a_word =
+        |known: &&&str| known.split('.').any(|word| key.split(['.', '_', '-']).any(|other| other == word));
     let mut like_it: Vec<&str> = KEYS.iter().filter(shares_a_word).copied().collect();
     if like_it.is_empty() {
         like_it = vec![CLEANUP_POLICY, COMPRESSION_TYPE, RETENTION_BYTES, RETENTION_MS, SEGMENT_BYTES];

@@ -19,7 +19,8 @@ Examples:
 
 const DESCRIBE_EXAMPLES: &str = "\
 Prints what kafka-topics prints, tab-separated, and for each partition the offsets at which it
-starts and ends, its bytes and its segments. Only those configurations are shown that were set; --json shows all.
+starts and ends, its bytes and its segments, and how many times smaller compression made them. Only those configurations
+are shown that were set; --json shows all.
 
 Examples:
   brooklet -f app.brooklet topics describe
@@ -179,13 +180,16 @@ fn write_description(out: &mut impl Write, topic: &TopicDescription) -> io::Resu
         topic.partitions().len(),
         configs.join(",")
     )?;
-    for PartitionDescription { partition, log_start, end, stored_bytes, segments, compaction, .. } in topic.partitions()
-    {
+    for description in topic.partitions() {
+        let PartitionDescription { partition, log_start, end, stored_bytes, segments, compaction, .. } = description;
         write!(
             out,
             "\tTopic: {name}\tPartition: {partition}\tLeader: 0\tReplicas: 0\tIsr: 0\tLogStart: {log_start}\tLogEnd: {end}\t\
              Bytes: {stored_bytes}\tSegments: {segments}"
         )?;
+        if description.plain_bytes != *stored_bytes {
+            write!(out, "\tCompressed: {:.2}", description.compression_ratio())?;
+        }
         if let Some(compaction) = compaction {
             let (compacted, ratio) = (compaction.compacted, compaction.dirty_ratio());
             write!(out, "\tCompacted: {compacted}\tDirtyRatio: {ratio:.2}\tKeys: {}", compaction.keys)?;
@@ -202,6 +206,7 @@ fn as_json_object(topic: &TopicDescription) -> Value {
             "log_start": partition.log_start.get(),
             "log_end": partition.end.get(),
             "bytes": partition.stored_bytes,
+            "plain_bytes": partition.plain_bytes,
             "segments": partition.segments,
             "compaction": partition.compaction.map(|compaction| json!({
                 "compacted": compaction.compacted.get(),

@@ -31,42 +31,47 @@ impl fmt::Debug for Compressor {
 
 impl Compressor {
     /// Appends `plain` to `out`, compressed. `None`: it could not be, and `out` is of no use.
+    pub(super) fn compress(&mut self, by: CompressionType, plain: &[u8], out: &mut Vec<u8>) -> Option<()> {
+        let start = out.len();
+        out.resize(start + max_len(by, plain.len())?, 0);
+        let written = self.compress_into(by, plain, out.get_mut(start..)?)?;
+        out.truncate(start + written);
+        out.resize(start + written.max(plain.len().div_ceil(MAX_RATIO)), 0);
+        Some(())
+    }
+
+    /// Gives how much it wrote.
     #[cfg_attr(
         not(any(feature = "lz4", feature = "zstd")),
-        expect(unused_variables, reason = "there is nothing to do")
+        expect(unused_variables, clippy::unused_self, reason = "there is nothing to do")
     )]
-    pub(super) fn compress(&mut self, by: CompressionType, plain: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    fn compress_into(&mut self, by: CompressionType, plain: &[u8], out: &mut [u8]) -> Option<usize> {
         match by {
             #[cfg(feature = "lz4")]
-            CompressionType::Lz4 => {
-                let start = make_room(out, lz4_flex::block::get_maximum_output_size(plain.len()));
-                let written = lz4_flex::block::compress_into(plain, out.get_mut(start..)?).ok()?;
-                out.truncate(start + written);
-                Some(())
-            }
+            CompressionType::Lz4 => lz4_flex::block::compress_into(plain, out).ok(),
             #[cfg(feature = "zstd")]
             CompressionType::Zstd => {
                 let compressor = match &mut self.zstd {
                     Some(compressor) => compressor,
                     none => none.insert(zstd::bulk::Compressor::new(ZSTD_LEVEL).ok()?),
                 };
-                let start = make_room(out, zstd::zstd_safe::compress_bound(plain.len()));
-                let written = compressor.compress_to_buffer(plain, out.get_mut(start..)?).ok()?;
-                out.truncate(start + written);
-                out.resize(start + written.max(plain.len().div_ceil(MAX_RATIO)), 0);
-                Some(())
+                compressor.compress_to_buffer(plain, out).ok()
             }
             _ => None,
         }
     }
 }
 
-/// Makes `out` so many bytes longer. Gives its length before.
-#[cfg(any(feature = "lz4", feature = "zstd"))]
-fn make_room(out: &mut Vec<u8>, bytes: usize) -> usize {
-    let start = out.len();
-    out.resize(start + bytes, 0);
-    start
+/// The most that `len` bytes may be when they are compressed.
+#[cfg_attr(not(any(feature = "lz4", feature = "zstd")), expect(unused_variables, reason = "there is nothing to do"))]
+fn max_len(by: CompressionType, len: usize) -> Option<usize> {
+    match by {
+        #[cfg(feature = "lz4")]
+        CompressionType::Lz4 => Some(lz4_flex::block::get_maximum_output_size(len)),
+        #[cfg(feature = "zstd")]
+        CompressionType::Zstd => Some(zstd::zstd_safe::compress_bound(len)),
+        _ => None,
+    }
 }
 
 /// What `bytes` were before they were compressed: `len` bytes.

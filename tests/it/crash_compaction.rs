@@ -145,7 +145,8 @@ fn a_clean_whose_disk_fails() {
             disk.fail(Fault { operation, path_contains: None, nth, kind, repeat: Repeat::Once });
             let cleaned = (0..3).try_for_each(|_| broker.clean(Duration::MAX).map(drop));
             if let Err(error) = &cleaned {
-                let known = matches!(error, Error::ReopenRequired { .. } | Error::StorageFull { .. } | Error::Io { .. });
+                let known =
+                    matches!(error, Error::ReopenRequired { .. } | Error::StorageFull { .. } | Error::Io { .. });
                 assert!(known, "{operation:?} {nth}: {error:?}");
                 failed += 1;
             }

@@ -20,6 +20,11 @@ impl Random {
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end.max(1)
     }
+
+    /// One of these words.
+    fn pick(&mut self, of: &[&'static str]) -> &'static str {
+        usize::try_from(self.below(of.len() as u64)).ok().and_then(|index| of.get(index)).copied().unwrap_or_default()
+    }
 }
 
 /// One payload: its first bytes are the key of a record, the rest the value.
@@ -65,11 +70,10 @@ pub(crate) fn documents(count: u32) -> Vec<Payload> {
     const KINDS: [&str; 5] = ["order.created", "order.paid", "order.shipped", "order.returned", "customer.changed"];
     const CITIES: [&str; 8] = ["Lisbon", "Oslo", "Turin", "Ghent", "Porto", "Bergen", "Leipzig", "Graz"];
     let mut random = Random::new(0x2545_f491_4f6c_dd1d);
-    let mut pick = |of: &[&'static str]| of.get(random.next() as usize % of.len().max(1)).copied().unwrap_or_default();
-    let mut named: Vec<_> = (0..count).map(|_| (pick(&KINDS), pick(&CITIES))).collect();
-    let document = |(number, (kind, city)): (u64, (&str, &str))| {
-        let (id, customer, at) = (random.next(), random.below(100_000), 1_700_000_000_000 + number * 37);
+    let mut document = |number: u32| {
+        let (id, customer, at) = (random.next(), random.below(100_000), 1_700_000_000_000 + u64::from(number) * 37);
         let (sku, items, cents) = (random.below(5_000), 1 + random.below(9), random.below(100_000));
+        let (kind, city) = (random.pick(&KINDS), random.pick(&CITIES));
         let text = format!(
             "c-{customer:06}{{\"id\":\"{id:016x}\",\"type\":\"{kind}\",\"at\":{at},\"customer\":{{\"id\":{customer},\"city\":\"{city}\"}},\
              \"lines\":[{{\"sku\":\"AB-{sku:04}\",\"count\":{items},\"price\":{}.{:02}}}],\"currency\":\"EUR\",\"express\":{},\"channel\":\"web\"}}",
@@ -79,7 +83,7 @@ pub(crate) fn documents(count: u32) -> Vec<Payload> {
         );
         Payload { bytes: text.into_bytes() }
     };
-    (0..).zip(named.drain(..)).map(document).collect()
+    (0..count).map(&mut document).collect()
 }
 
 /// All payloads, one behind the other.
