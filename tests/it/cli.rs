@@ -193,7 +193,7 @@ fn a_compacted_topic_keeps_the_last_record_of_each_key() {
     let described = tool.succeed(&["topics", "describe", "orders"]);
     assert!(described.contains("\tCompacted: 3\tDirtyRatio: 0.00\tKeys: 2\n"), "{described}");
     let described: Value = serde_json::from_str(&tool.succeed(&["topics", "describe", "orders", "--json"])).unwrap();
-    let compaction = described.pointer("/partitions/0/compaction").unwrap();
+    let compaction = described.pointer("/0/partitions/0/compaction").unwrap();
     assert_eq!((&compaction["compacted"], &compaction["keys"]), (&json!(3), &json!(2)), "{described}");
     let bad = tool.fail(1, &["topics", "alter", "orders", "--config", "cleanup.policy=compress"]);
     assert!(bad.contains("`compact`"), "{bad}");
