@@ -8,7 +8,7 @@ use super::records::OwnedRecord;
 use crate::broker::Broker;
 use crate::codec::{Place, RecordBatch};
 use crate::engine::{Engine, PartitionLog};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::partitioner::partition_for_key;
 use crate::types::{Offset, TopicPartition};
 
@@ -216,7 +216,8 @@ impl TablePart {
         let from = self.next;
         match self.batches.back() {
             Some(last) => self.next = last.header.last_offset.next(),
-            None => return Ok(!self.log.is_deleted() && self.log.log_start() > from),
+            None if self.log.is_deleted() => return Err(Error::unknown_topic(self.log.topic.as_str())),
+            None => return Ok(self.log.log_start() > from),
         }
         while let Some(batch) = self.batches.front() {
             self.place = batch.find(from);
