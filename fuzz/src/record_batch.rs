@@ -47,7 +47,10 @@ pub fn run(input: &[u8]) {
         assert_eq!(fuzzing::find(&batch, record.offset), Some(record.offset));
     }
     repacked(&[&batch], &records);
-    let (first, last) = (records[0].offset, records[records.len() - 1].offset);
+    // What it covers, which may be more than its records.
+    let offset_at = |at: usize| u64::from_le_bytes(batch[at..at + 8].try_into().unwrap());
+    let (first, last) = (offset_at(BASE_OFFSET), offset_at(LAST_OFFSET));
+    assert!(first <= records[0].offset && records[records.len() - 1].offset <= last);
     if let Some(distance) = (last + 1).checked_sub(first).filter(|distance| last + distance <= i64::MAX as u64) {
         let mut next = batch.clone();
         next[BASE_OFFSET..LAST_OFFSET].copy_from_slice(&(first + distance).to_le_bytes());
