@@ -22,7 +22,7 @@ impl Broker {
     /// # Of which moment is it?
     ///
     /// Of the last clean that compacted the key's partition, and no older: records behind
-    /// [`PartitionDescription::compacted`](crate::PartitionDescription::compacted) are not looked at. Whoever needs what came since
+    /// [`PartitionCompaction::compacted`](crate::PartitionCompaction::compacted) are not looked at. Whoever needs what came since
     /// reads on from there. How far that may be from the end is what `segment.bytes`, `max.compaction.lag.ms` and
     /// `min.cleanable.dirty.ratio` say.
     ///
