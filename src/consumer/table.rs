@@ -8,7 +8,7 @@ use super::records::OwnedRecord;
 use crate::broker::Broker;
 use crate::codec::{Place, RecordBatch};
 use crate::engine::{Engine, PartitionLog};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::partitioner::partition_for_key;
 use crate::types::{Offset, TopicPartition};
 
@@ -22,7 +22,7 @@ impl Broker {
     /// # Of which moment is it?
     ///
     /// Of the last clean that compacted the key's partition, and no older: records behind
-    /// [`PartitionDescription::compacted`](crate::PartitionDescription::compacted) are not looked at. Whoever needs what came since
+    /// [`PartitionCompaction::compacted`](crate::PartitionCompaction::compacted) are not looked at. Whoever needs what came since
     /// reads on from there. How far that may be from the end is what `segment.bytes`, `max.compaction.lag.ms` and
     /// `min.cleanable.dirty.ratio` say.
     ///
@@ -216,7 +216,8 @@ impl TablePart {
         let from = self.next;
         match self.batches.back() {
             Some(last) => self.next = last.header.last_offset.next(),
-            None => return Ok(!self.log.is_deleted() && self.log.log_start() > from),
+            None if self.log.is_deleted() => return Err(Error::unknown_topic(self.log.topic.as_str())),
+            None => return Ok(self.log.log_start() > from),
         }
         while let Some(batch) = self.batches.front() {
             self.place = batch.find(from);

@@ -305,6 +305,24 @@ fn a_table_stays_that_of_its_moment_while_cleans_go_on() {
 }
 
 #[test]
+fn a_table_says_when_its_topic_or_its_broker_is_gone() {
+    let broker = broker_with(compacted());
+    append(&broker, "a b c end");
+    clean(&broker);
+    let mut table = broker.table("t").unwrap();
+    broker.delete_topic("t").unwrap();
+    assert!(matches!(table.next(), Some(Err(Error::UnknownTopicOrPartition { .. }))));
+    assert!(table.next().is_none());
+    broker.create_topic(NewTopic::new("t", 1).config(compacted())).unwrap();
+    append(&broker, "a b c end");
+    clean(&broker);
+    let mut table = broker.table("t").unwrap();
+    broker.close().unwrap();
+    assert!(matches!(table.next(), Some(Err(Error::Closed))));
+    assert!(table.next().is_none());
+}
+
+#[test]
 fn a_key_is_looked_for_where_the_partitioner_puts_it() {
     let broker = TestBroker::new().with_configured_topic("t", 4, compacted());
     let producer = broker.producer();
