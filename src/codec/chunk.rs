@@ -382,13 +382,10 @@ impl ChunkWriter {
         mut emit: &mut dyn FnMut(Chunk<'_>) -> Result<ChunkRoom, E>,
     ) -> Result<(), E> {
         let batch = RecordBatch::collected(header, std::mem::take(&mut self.bytes), PREFIX_LEN);
-        let begin = self.begin.replace(header.base_offset);
         self.stretch = self.stretch.halved();
         self.push_kept(&batch, |_| true, &mut emit)?;
         self.cover_up_to(header.last_offset);
-        self.flush(&mut emit)?;
-        self.begin = begin.map(|_| header.last_offset.next());
-        Ok(())
+        self.flush(&mut emit)
     }
 
     /// How large the chunk under way may get.
