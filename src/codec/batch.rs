@@ -167,6 +167,26 @@ impl RecordBatch {
         Ok(())
     }
 
+    /// Takes in the records of the batch that follows, up to [`JOINED_BATCH`] bytes; `false` when they do not go into this one.
+    pub(crate) fn join(&mut self, next: &Self) -> bool {
+        let (header, other) = (&mut self.header, &next.header);
+        let fits = header.length as usize + next.records().len() + record::MAX_DELTAS <= JOINED_BATCH;
+        let follows = header.last_offset.next() == other.base_offset && header.timestamp_type == other.timestamp_type;
+        let mut walk = next.walk(Place::start(other));
+        let Some(first) = walk.next().filter(|_| fits && follows) else { return false };
+        let before = self.bytes.len();
+        let gap = first.offset - other.base_offset;
+        record::encode_rebased(&mut self.bytes, gap, first.timestamp.wrapping_sub(header.last_timestamp), &first.raw);
+        self.bytes.extend_from_slice(next.records().get(walk.place().index()..).unwrap_or_default());
+        let added = u32::try_from(self.bytes.len() - before).unwrap_or(u32::MAX);
+        header.length = header.length.saturating_add(added);
+        header.count = header.count.saturating_add(other.count);
+        header.last_offset = other.last_offset;
+        header.last_timestamp = other.last_timestamp;
+        header.max_timestamp = header.max_timestamp.max(other.max_timestamp);
+        true
+    }
+
     /// The encoded records.
     pub(crate) fn records(&self) -> &[u8] {
         self.bytes.get(self.start..).unwrap_or_default()
@@ -343,6 +363,9 @@ impl<'a> Iterator for Walk<'a> {
 /// the operating system has to give first costs more than encoding into it.
 pub(crate) const LARGE_BUFFER: usize = 256 << 10;
 
+/// Batches are not joined beyond this size: who looks for an offset walks from a batch's start.
+const JOINED_BATCH: usize = 16 << 10;
+
 /// Collects the records of one partition into a batch, each encoded as it comes.
 #[derive(Debug)]
 pub(crate) struct BatchBuilder {
@@ -513,6 +536,22 @@ pub(super) mod tests {
     }
 
     proptest! {
+        #[test]
+        fn joined_batches_are_the_batch_of_all_their_records(
+            front in proptest::collection::vec(any::<i64>(), 1..20),
+            back in proptest::collection::vec(any::<i64>(), 1..20),
+        ) {
+            let together = batch_of(&[front.clone(), back.clone()].concat());
+            let mut joined = batch_of(&front);
+            let mut next = batch_of(&back);
+            prop_assert!(!joined.join(&next));
+            let shift = joined.header.last_offset.next() - next.header.base_offset;
+            next.header.base_offset = Offset::new(next.header.base_offset.get() + shift);
+            next.header.last_offset = Offset::new(next.header.last_offset.get() + shift);
+            prop_assert!(joined.join(&next));
+            prop_assert_eq!(encoded(&joined), encoded(&together));
+        }
+
         #[test]
         fn every_batch_comes_back(timestamps in proptest::collection::vec(any::<i64>(), 1..40)) {
             let batch = batch_of(&timestamps);

@@ -86,16 +86,18 @@ pub(super) fn encode_rebased(out: &mut Vec<u8>, gap: u64, timestamp_delta: i64, 
     out.extend_from_slice(record.body);
 }
 
+/// The most bytes that flags and deltas take.
+pub(super) const MAX_DELTAS: usize = 1 + 10 + 10;
+
 /// The most bytes that a record with these parts can take, whatever its deltas.
 pub(crate) fn encoded_len<'a, H>(parts: &RecordParts<'a, H>) -> usize
 where
     H: Iterator<Item = RawHeader<'a>> + Clone,
 {
-    const DELTAS: usize = 1 + 10 + 10;
     let sized = |bytes: &[u8]| varint::len(bytes.len() as u64) + bytes.len();
     let headers = headers_len(parts.headers.clone());
     let headers = if headers > 0 { varint::len(headers as u64) + headers } else { 0 };
-    DELTAS + parts.key.map_or(0, sized) + parts.value.map_or(0, sized) + headers
+    MAX_DELTAS + parts.key.map_or(0, sized) + parts.value.map_or(0, sized) + headers
 }
 
 #[inline]

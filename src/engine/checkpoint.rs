@@ -10,12 +10,14 @@
 //! A large group takes the same way without a frame: a checkpoint takes it behind everything that was acknowledged before,
 //! and the commit point is also that of its acknowledgement.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Engine;
-use super::sequencer::{Group, LoggedBatch};
-use crate::codec::{GroupChanges, Mark};
+use super::log::PartitionLog;
+use super::sequencer::{FinishedBatch, Group, LoggedBatch};
+use crate::codec::{GroupChanges, Mark, RecordBatch};
 use crate::error::{Error, Result};
 use crate::store::{Purpose, Session, Update};
 
@@ -34,14 +36,19 @@ pub(crate) struct Unapplied {
 }
 
 impl Unapplied {
-    pub(crate) fn add(
+    /// Makes the batches of an acknowledged group visible, and keeps all of it for the next checkpoint.
+    pub(crate) fn publish(
         &mut self,
-        batches: impl Iterator<Item = LoggedBatch>,
+        batches: impl Iterator<Item = FinishedBatch>,
         group: &Group,
         end: Option<Mark>,
         at: Instant,
     ) {
-        self.batches.extend(batches);
+        for (log, batch) in batches {
+            let last = self.batches.pop_if(|(last, _)| Arc::ptr_eq(last, &log)).map(|(_, batch)| batch);
+            let unapplied = log.publish(last, batch).into_iter().flatten();
+            self.batches.extend(unapplied.map(|batch| (Arc::clone(&log), batch)));
+        }
         group.entries.iter().for_each(|entry| self.groups.add(entry.clone()));
         self.end = end;
         self.bytes += group.bytes;
@@ -50,6 +57,10 @@ impl Unapplied {
 
     fn is_empty(&self) -> bool {
         self.batches.is_empty() && self.groups.is_empty()
+    }
+
+    fn batches(&self) -> impl Iterator<Item = BatchRef<'_>> {
+        self.batches.iter().map(|(log, batch)| (log, &**batch))
     }
 
     fn take(&mut self) -> Self {
@@ -92,7 +103,7 @@ impl Engine {
             return Ok(());
         }
         let _guard = self.health.guard("a checkpoint");
-        let by_partition = sorted_by_partition(&taken.batches);
+        let by_partition = sorted_by_partition(taken.batches());
         let session = taken.end.map(Session::Open);
         let applied = self.sync_journal_length().and_then(|()| {
             self.update_store(Purpose::Grow, |update| {
@@ -124,17 +135,15 @@ impl Engine {
     /// The leader must not wait for `changing_store`: who holds it may be waiting for the lead.
     pub(crate) fn checkpoint_with(
         &self,
-        batches: &mut Vec<LoggedBatch>,
+        batches: &mut Vec<FinishedBatch>,
         group: &Group,
         end: Option<Mark>,
     ) -> Result<bool> {
         let Some(_turn) = self.changing_store.try_lock() else { return Ok(false) };
         self.health.check()?;
         let mut taken = self.unapplied.lock().take();
-        let earlier = taken.batches.len();
-        taken.batches.append(batches);
         let changes: GroupChanges = group.entries.iter().cloned().collect();
-        let by_partition = sorted_by_partition(&taken.batches);
+        let by_partition = sorted_by_partition(taken.batches().chain(batches.iter().map(|(log, batch)| (log, batch))));
         let session = end.map(Session::Open);
         let applied = self.sync_journal_length().and_then(|()| {
             self.update_store(Purpose::Grow, |update| {
@@ -146,7 +155,6 @@ impl Engine {
         });
         drop(by_partition);
         if let Err(error) = applied {
-            batches.extend(taken.batches.drain(earlier..));
             self.unapplied.lock().put_back(taken);
             return if matches!(error, Error::StorageFull { .. }) { Ok(false) } else { Err(error) };
         }
@@ -154,8 +162,9 @@ impl Engine {
         taken.bytes += group.bytes;
         // The tail is emptied before the end moves on: else a reader at its end would look for the group's records in it.
         self.forget(&taken);
-        taken.batches.iter().skip(earlier).for_each(|(log, batch)| log.publish_stored(batch));
+        batches.iter().for_each(|(log, batch)| log.publish_stored(batch));
         self.reuse_buffers(taken);
+        self.sequencer.lock().reuse(batches.drain(..).map(|(_, batch)| batch));
         Ok(true)
     }
 
@@ -193,7 +202,8 @@ impl Engine {
 
     /// Batches that no reader has any more leave their buffers to later ones.
     fn reuse_buffers(&self, forgotten: Unapplied) {
-        self.sequencer.lock().reuse(forgotten.batches.into_iter());
+        let batches = forgotten.batches.into_iter();
+        self.sequencer.lock().reuse(batches.filter_map(|(_, batch)| Arc::into_inner(batch)));
     }
 
     /// The last checkpoint: behind it the store needs no journal. Nothing is sent any more.
@@ -207,19 +217,22 @@ impl Engine {
     }
 }
 
+/// A batch, and the partition that it belongs to.
+type BatchRef<'b> = (&'b Arc<PartitionLog>, &'b RecordBatch);
+
 /// A stable sort keeps the order within each partition.
-fn sorted_by_partition(batches: &[LoggedBatch]) -> Vec<&LoggedBatch> {
-    let mut sorted: Vec<_> = batches.iter().collect();
+fn sorted_by_partition<'b>(batches: impl Iterator<Item = BatchRef<'b>>) -> Vec<BatchRef<'b>> {
+    let mut sorted: Vec<_> = batches.collect();
     sorted.sort_by_key(|(log, _)| log.id);
     sorted
 }
 
-fn apply(update: &mut Update<'_>, batches: &[&LoggedBatch]) -> Result<()> {
+fn apply(update: &mut Update<'_>, batches: &[BatchRef<'_>]) -> Result<()> {
     for run in batches.chunk_by(|(a, _), (b, _)| a.id == b.id) {
         let Some((log, _)) = run.first() else { continue };
         // Its topic may have been deleted since.
         if !log.is_deleted() {
-            update.append(log.id, log.topic_id, log.layout(), run.iter().map(|(_, batch)| &**batch))?;
+            update.append(log.id, log.topic_id, log.layout(), run.iter().map(|(_, batch)| *batch))?;
         }
     }
     Ok(())

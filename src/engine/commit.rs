@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::Engine;
 use super::progress::Turn;
-use super::sequencer::{Group, GroupNumber, Listener, LoggedBatch, OpenBatch};
+use super::sequencer::{FinishedBatch, Group, GroupNumber, Listener, OpenBatch};
 use crate::codec::{encode_append, encode_group_entry};
 use crate::config::Durability;
 use crate::disk::DiskFile;
@@ -33,7 +33,7 @@ pub(crate) struct Writer {
     pub(crate) journal: Option<Journal>,
     frame: Frame,
     /// The batches of the group under way; empty between commits, and kept for its room.
-    batches: Vec<LoggedBatch>,
+    batches: Vec<FinishedBatch>,
     /// An emptied vector for the next open group.
     spare: Vec<OpenBatch>,
 }
@@ -205,14 +205,11 @@ impl Engine {
 
     /// Makes acknowledged batches visible, and hands the group to the next checkpoint.
     fn publish(&self, writer: &mut Writer, group: &Group) {
-        for (log, batch) in &writer.batches {
-            log.publish(Arc::clone(batch));
-        }
         let end = writer.journal.as_ref().map(Journal::end);
         let at = group.opened_at.unwrap_or_else(Instant::now);
         let checkpoint_due = {
             let mut unapplied = self.unapplied.lock();
-            unapplied.add(writer.batches.drain(..), group, end, at);
+            unapplied.publish(writer.batches.drain(..), group, end, at);
             self.checkpoint_due(&unapplied)
         };
         let sync_due = self.flush_interval().and_then(|interval| at.checked_add(interval));

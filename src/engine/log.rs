@@ -32,7 +32,7 @@ pub(crate) struct PartitionLog {
     deleted: AtomicBool,
     /// As the topic's configuration says; the next checkpoint goes by them.
     layout: Mutex<Layout>,
-    /// Acknowledged batches, oldest first, without holes among them.
+    /// Acknowledged batches, oldest first, without holes among them. The last one may grow while nobody else has it.
     tail: Mutex<VecDeque<Arc<RecordBatch>>>,
     /// The consumers that read this partition.
     waiters: Mutex<Vec<Arc<Waiter>>>,
@@ -98,18 +98,30 @@ impl PartitionLog {
         *self.layout.lock() = layout;
     }
 
-    /// Makes an acknowledged batch visible, and wakes who waits for it.
-    pub(crate) fn publish(&self, batch: Arc<RecordBatch>) {
-        if self.is_deleted() {
-            return;
-        }
+    /// Makes an acknowledged batch visible, and wakes who waits for it. `last` is the batch before it, when the caller knows
+    /// that one: if no reader has it, the new one is joined to it while it is small. Gives both, or the joined one, to be stored.
+    pub(crate) fn publish(
+        &self,
+        mut last: Option<Arc<RecordBatch>>,
+        batch: RecordBatch,
+    ) -> [Option<Arc<RecordBatch>>; 2] {
         let end = batch.header.last_offset.next();
+        let mut added = None;
         {
             let mut tail = self.tail.lock();
-            tail.push_back(batch);
+            // Its topic is gone: the store will not take it either.
+            if self.is_deleted() {
+                return [last, None];
+            }
+            if !tail.back_mut().is_some_and(|in_tail| join(in_tail, &mut last, &batch)) {
+                let batch = Arc::new(batch);
+                tail.push_back(Arc::clone(&batch));
+                added = Some(batch);
+            }
             self.high_watermark.store(end.get(), Ordering::SeqCst);
         }
         self.notify();
+        [last, added]
     }
 
     /// Makes a batch visible that the store has already.
@@ -203,5 +215,73 @@ impl PartitionLog {
         for waiter in self.waiters.lock().iter() {
             waiter.notify();
         }
+    }
+}
+
+/// Joins a batch to the last one of the tail, if that is `last`, it is small, and no reader has it.
+fn join(in_tail: &mut Arc<RecordBatch>, last: &mut Option<Arc<RecordBatch>>, batch: &RecordBatch) -> bool {
+    if last.take_if(|last| Arc::ptr_eq(in_tail, last)).is_none() {
+        return false;
+    }
+    // Without `last`, a second handle would be a reader's.
+    let joined = Arc::get_mut(in_tail).is_some_and(|in_tail| in_tail.join(batch));
+    *last = Some(Arc::clone(in_tail));
+    joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{BatchBuilder, RawHeader, RecordParts};
+    use crate::config::TopicConfig;
+    use crate::types::{TimestampType, TopicNumber};
+
+    const LOG: LogId = LogId { topic: TopicNumber(1), partition: 0 };
+
+    fn log() -> PartitionLog {
+        let name = TopicName::new("orders").unwrap();
+        PartitionLog::new(LOG, (TopicId::new(1), &name), (Offset::ZERO, Offset::ZERO), TopicConfig::default().layout())
+    }
+
+    fn batch(offset: u64, value_len: usize) -> RecordBatch {
+        let mut builder = BatchBuilder::new(LOG, Offset::new(offset), TimestampType::CreateTime, Vec::new());
+        let value = vec![7; value_len];
+        let headers = std::iter::empty::<RawHeader<'_>>();
+        builder.push(0, &RecordParts { key: None, value: Some(&value), headers });
+        builder.finish().unwrap()
+    }
+
+    fn counts(log: &PartitionLog) -> Vec<u32> {
+        log.tail().iter().map(|batch| batch.header.count).collect()
+    }
+
+    #[test]
+    fn small_batches_are_joined_while_no_reader_has_the_last_one() {
+        let log = log();
+        let [_, first] = log.publish(None, batch(0, 100));
+        let [joined, added] = log.publish(first, batch(1, 100));
+        assert!(added.is_none());
+        assert_eq!((counts(&log), log.end()), (vec![2], Offset::new(2)));
+
+        let mut read = Vec::new();
+        assert_eq!(log.read_tail(Offset::new(1), 1, &mut read), Source::Tail);
+        let [last, added] = log.publish(joined, batch(2, 100));
+        assert_eq!(read.first().unwrap().header.count, 2);
+        assert_eq!(last.unwrap().header.count, 2);
+        assert_eq!((counts(&log), log.end()), (vec![2, 1], Offset::new(3)));
+
+        // A batch that the caller does not know may be on its way into the store.
+        let [_, large] = log.publish(None, batch(3, 20_000));
+        log.publish(large, batch(4, 100));
+        log.publish(added, batch(5, 100));
+        assert_eq!((counts(&log), log.end()), (vec![2, 1, 1, 1, 1], Offset::new(6)));
+    }
+
+    #[test]
+    fn a_deleted_log_takes_nothing() {
+        let log = log();
+        log.delete();
+        assert_eq!(log.publish(None, batch(0, 100)).map(|batch| batch.is_some()), [false, false]);
+        assert_eq!((counts(&log), log.end()), (vec![], Offset::ZERO));
     }
 }

@@ -98,7 +98,10 @@ struct PartitionSlot {
 /// A batch that takes records, and the partition that it belongs to.
 pub(crate) type OpenBatch = (Arc<PartitionLog>, BatchBuilder);
 
-/// A finished batch, and the partition that it belongs to.
+/// A finished batch that nobody has seen, and the partition that it belongs to.
+pub(crate) type FinishedBatch = (Arc<PartitionLog>, RecordBatch);
+
+/// A batch that readers may have, and the partition that it belongs to.
 pub(crate) type LoggedBatch = (Arc<PartitionLog>, Arc<RecordBatch>);
 
 /// Records, and entries of consumer groups, that will be acknowledged together.
@@ -275,13 +278,13 @@ impl Sequencer {
     }
 
     /// Takes back the buffers of batches that nobody reads any more.
-    pub(crate) fn reuse(&mut self, batches: impl Iterator<Item = LoggedBatch>) {
-        batches.filter_map(|(_, batch)| Arc::into_inner(batch)).for_each(|batch| self.buffers.give_back(batch));
+    pub(crate) fn reuse(&mut self, batches: impl Iterator<Item = RecordBatch>) {
+        batches.for_each(|batch| self.buffers.give_back(batch));
     }
 
     /// Gives the offsets back that a group had taken, as nothing of it was written. Every later record must fail with it,
     /// so the open group is taken too.
-    pub(crate) fn rewind(&mut self, failed: &[LoggedBatch]) -> Group {
+    pub(crate) fn rewind(&mut self, failed: &[FinishedBatch]) -> Group {
         let open = self.take_group(Vec::new());
         for log in failed.iter().map(|(log, _)| log).chain(open.batches.iter().map(|(log, _)| log)) {
             let slot = self.find(log.topic.as_str()).and_then(|index| self.slots.get_mut(index));
@@ -414,9 +417,9 @@ impl Group {
     }
 
     /// Closes the batches and puts them into `finished`. Gives back the emptied vector, to be used again.
-    pub(crate) fn finish(&mut self, finished: &mut Vec<LoggedBatch>) -> Vec<OpenBatch> {
+    pub(crate) fn finish(&mut self, finished: &mut Vec<FinishedBatch>) -> Vec<OpenBatch> {
         let mut batches = std::mem::take(&mut self.batches);
-        let closed = batches.drain(..).filter_map(|(log, batch)| Some((log, Arc::new(batch.finish()?))));
+        let closed = batches.drain(..).filter_map(|(log, batch)| Some((log, batch.finish()?)));
         finished.extend(closed);
         batches
     }
