@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use brooklet::{Broker, ConsumerRecords, OffsetReset, TopicPartition};
+use brooklet::{Broker, Builder, ConsumerRecords, OffsetReset, TopicPartition};
 use tempfile::TempDir;
 
 use crate::harness::payload::{Payload, Random, payloads};
@@ -38,7 +38,10 @@ fn load_and_read(context: &mut Context, size: usize) -> Result {
     let loaded = load(context, size)?;
     scan(context, &loaded, 100_000, Some(if size == 100 { 25.0 / 69.0 } else { 4.5 / 8.4 }))?;
     scan(context, &loaded, DEFAULT_MAX_POLL_RECORDS, None)?;
-    point_reads(context, &loaded)
+    point_reads(context, &loaded, &Broker::builder(), "")?;
+    // Chunks take a little more memory than records, and half of the cache is redb's.
+    let cached = Broker::builder().cache_size(loaded.count as usize * loaded.size * 3);
+    point_reads(context, &loaded, &cached, ", all in `cache_size`")
 }
 
 fn load(context: &mut Context, size: usize) -> Result<Loaded> {
@@ -128,11 +131,11 @@ pub(crate) fn touch(records: &ConsumerRecords) -> (u64, u64) {
 }
 
 /// Reads single records anywhere, each beside a `pread` of as many bytes.
-fn point_reads(context: &mut Context, loaded: &Loaded) -> Result {
-    let broker = Broker::open(&loaded.store)?;
+fn point_reads(context: &mut Context, loaded: &Loaded, builder: &Builder, cached: &str) -> Result {
+    let broker = builder.open(&loaded.store)?;
     let (ours, raws) =
         sample_point_reads(&broker, loaded.count, &loaded.raw, loaded.size, context.pick(2_000, 50_000))?;
-    let figure = Figure::new("random read", format!("{} B", loaded.size), ours.median(), "us")
+    let figure = Figure::new("random read", format!("{} B{cached}", loaded.size), ours.median(), "us")
         .against("pread", raws.median())
         .target(Target::AtMost(5.0))
         .extra("p99", ours.p99());

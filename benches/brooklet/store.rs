@@ -73,6 +73,42 @@ pub(crate) fn fill(producer: &Producer, payloads: &[Payload], count: u64) -> Res
     Ok(producer.flush()?)
 }
 
+/// More bytes than the journal of a broker with default options holds.
+const JOURNAL_LAP: usize = 70_000_000;
+
+/// Whether a broker's journal has its full length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Journal {
+    /// It grows while it is written, as that of a broker that has just been created.
+    New,
+    /// It has been written round, as it stays from then on.
+    Used,
+}
+
+impl Journal {
+    pub(crate) const BOTH: [Journal; 2] = [Journal::Used, Journal::New];
+
+    /// Brings a new broker's journal there.
+    pub(crate) fn prepare(self, context: &Context, producer: &Producer, payloads: &[Payload]) -> Result {
+        let mut left = if self == Journal::Used { context.pick(1_000_000, JOURNAL_LAP) } else { 0 };
+        while left > 0 {
+            // Waited for, so that they go into the journal and not straight into the store.
+            let last = producer.send_all(payloads.iter().map(record))?.pop();
+            last.map(|delivery| delivery.wait()).transpose()?;
+            left = left.saturating_sub(payloads.iter().map(|payload| payload.bytes.len()).sum());
+        }
+        Ok(())
+    }
+
+    /// What it adds to a case's name.
+    pub(crate) fn suffix(self) -> &'static str {
+        match self {
+            Journal::New => ", new journal",
+            Journal::Used => "",
+        }
+    }
+}
+
 /// A consumer of partitions 0 to below `partitions`, from the start.
 pub(crate) fn consumer(broker: &Broker, partitions: u32, max_poll_records: usize) -> Result<Consumer> {
     let builder = broker.consumer().offset_reset(OffsetReset::Earliest).max_poll_records(max_poll_records);

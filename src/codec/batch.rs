@@ -113,6 +113,8 @@ pub(crate) struct RecordBatch {
     bytes: Vec<u8>,
     /// Where in `bytes` the records begin.
     start: usize,
+    /// Places behind every [`LANDMARK_DISTANCE`] records, as far as they are known: who looks for an offset begins there.
+    landmarks: Vec<Place>,
 }
 
 impl fmt::Debug for RecordBatch {
@@ -130,29 +132,30 @@ impl RecordBatch {
         if reader.remaining().len() != header.length as usize {
             return Err(DecodeError("a batch's length is not that of its records"));
         }
-        let batch = Self { header, bytes, start: header_at + BatchHeader::LEN };
-        batch.validate()?;
-        Ok(batch)
+        Self::collected(header, bytes, header_at + BatchHeader::LEN).validated()
     }
 
     /// The same for a header and records that do not lie behind it.
     pub(super) fn of_records(header: BatchHeader, records: Vec<u8>) -> Result<Self, DecodeError> {
-        let batch = Self::collected(header, records, 0);
-        batch.validate()?;
-        Ok(batch)
+        Self::collected(header, records, 0).validated()
     }
 
     /// A batch of records that were encoded here, from `start` of `bytes` on.
     pub(super) fn collected(header: BatchHeader, bytes: Vec<u8>, start: usize) -> Self {
-        Self { header, bytes, start }
+        Self { header, bytes, start, landmarks: Vec::new() }
     }
 
-    fn validate(&self) -> Result<(), DecodeError> {
-        let mut walk = Walk::new(self, Place::start(&self.header));
+    fn validated(mut self) -> Result<Self, DecodeError> {
+        let most = (self.header.count as usize).min(self.records().len());
+        let mut landmarks = Vec::with_capacity(most / LANDMARK_DISTANCE as usize);
+        let mut walk = Walk::new(&self, Place::start(&self.header));
         let mut max_timestamp = i64::MIN;
-        for _ in 0..self.header.count {
+        while walk.place.remaining > 0 {
             walk.try_skip()?.validate()?;
             max_timestamp = max_timestamp.max(walk.place.timestamp);
+            if walk.place.remaining.is_multiple_of(LANDMARK_DISTANCE) {
+                landmarks.push(walk.place);
+            }
         }
         let Place { next_offset, timestamp, .. } = walk.place;
         if !walk.reader.is_empty() {
@@ -164,7 +167,8 @@ impl RecordBatch {
         if (timestamp, max_timestamp) != (self.header.last_timestamp, self.header.max_timestamp) {
             return Err(DecodeError("a batch's timestamps are not those of its records"));
         }
-        Ok(())
+        self.landmarks = landmarks;
+        Ok(self)
     }
 
     /// Takes in the records of the batch that follows, up to [`JOINED_BATCH`] bytes; `false` when they do not go into this one.
@@ -184,6 +188,8 @@ impl RecordBatch {
         header.last_offset = other.last_offset;
         header.last_timestamp = other.last_timestamp;
         header.max_timestamp = header.max_timestamp.max(other.max_timestamp);
+        // They say how many records are left behind them.
+        self.landmarks.clear();
         true
     }
 
@@ -194,7 +200,7 @@ impl RecordBatch {
 
     /// Bytes held in memory.
     pub(crate) fn size(&self) -> usize {
-        size_of::<Self>() + self.bytes.len()
+        size_of::<Self>() + self.bytes.len() + size_of_val(self.landmarks.as_slice())
     }
 
     /// The place of the first record at or behind `offset`; `None` when all lie before it, even if the run covers `offset`.
@@ -202,7 +208,9 @@ impl RecordBatch {
         if offset > self.header.last_offset {
             return None;
         }
-        let mut walk = Walk::new(self, Place::start(&self.header));
+        let passed = self.landmarks.partition_point(|place| place.next_offset <= offset);
+        let near = passed.checked_sub(1).and_then(|last| self.landmarks.get(last));
+        let mut walk = Walk::new(self, near.copied().unwrap_or_else(|| Place::start(&self.header)));
         loop {
             let before = walk.place;
             walk.pass()?;
@@ -363,6 +371,9 @@ impl<'a> Iterator for Walk<'a> {
 /// the operating system has to give first costs more than encoding into it.
 pub(crate) const LARGE_BUFFER: usize = 256 << 10;
 
+/// How many records lie between two landmarks of a batch.
+const LANDMARK_DISTANCE: u32 = 32;
+
 /// Batches are not joined beyond this size: who looks for an offset walks from a batch's start.
 const JOINED_BATCH: usize = 16 << 10;
 
@@ -437,7 +448,12 @@ impl BatchBuilder {
     /// The batch; `None` when no record came.
     pub(crate) fn finish(mut self) -> Option<RecordBatch> {
         self.header.length = u32::try_from(self.bytes.len()).ok()?;
-        (self.header.count > 0).then_some(RecordBatch { header: self.header, bytes: self.bytes, start: 0 })
+        (self.header.count > 0).then_some(RecordBatch {
+            header: self.header,
+            bytes: self.bytes,
+            start: 0,
+            landmarks: Vec::new(),
+        })
     }
 }
 
@@ -538,11 +554,11 @@ pub(super) mod tests {
     proptest! {
         #[test]
         fn joined_batches_are_the_batch_of_all_their_records(
-            front in proptest::collection::vec(any::<i64>(), 1..20),
+            front in proptest::collection::vec(any::<i64>(), 1..80),
             back in proptest::collection::vec(any::<i64>(), 1..20),
         ) {
             let together = batch_of(&[front.clone(), back.clone()].concat());
-            let mut joined = batch_of(&front);
+            let mut joined = RecordBatch::decode(encoded(&batch_of(&front)), 0).unwrap();
             let mut next = batch_of(&back);
             prop_assert!(!joined.join(&next));
             let shift = joined.header.last_offset.next() - next.header.base_offset;
@@ -550,6 +566,8 @@ pub(super) mod tests {
             next.header.last_offset = Offset::new(next.header.last_offset.get() + shift);
             prop_assert!(joined.join(&next));
             prop_assert_eq!(encoded(&joined), encoded(&together));
+            let last = joined.find(joined.header.last_offset).unwrap();
+            prop_assert_eq!(last.remaining, 1);
         }
 
         #[test]

@@ -717,6 +717,30 @@ mod tests {
         }
 
         #[test]
+        fn every_offset_of_a_chunk_is_found_whatever_was_dropped(count in 1_usize..400, dropped in 0_u64..8, from in 0_u64..400) {
+            let batch = batch_with(0, &vec![(3, false); count]);
+            let mut writer = ChunkWriter::new(Packing::plain(TOPIC));
+            let mut chunks = Vec::new();
+            let mut emit = |chunk: Chunk<'_>| -> Result<ChunkRoom, ()> {
+                chunks.push(decode_chunk(chunk.bytes, TOPIC).unwrap());
+                Ok(ChunkRoom::FULL)
+            };
+            writer.push_kept(&batch, |offset| offset.get() % 8 >= dropped && offset.get() >= from, &mut emit).unwrap();
+            writer.cover_up_to(Offset::new(500));
+            writer.flush(&mut emit).unwrap();
+            for batch in &chunks {
+                let records = records(batch);
+                for offset in batch.header.base_offset.get()..=501 {
+                    let left = records.iter().filter(|(other, ..)| *other >= offset).count();
+                    let place = batch.find(Offset::new(offset));
+                    let found = place.map_or(0, |place| batch.walk(place).count());
+                    prop_assert_eq!(found, left, "{}", offset);
+                    prop_assert_eq!(place.map_or(0, |place| place.remaining as usize), left, "{}", offset);
+                }
+            }
+        }
+
+        #[test]
         fn compressed_chunks_keep_every_record_and_their_room(
             values in proptest::collection::vec((0_usize..3_000, any::<bool>()), 1..150),
             segment in 1_usize..100_000,
