@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::codec::{
     ChunkError, ChunkRoom, ChunkWriter, DecodeError, Entry, Mark, Packing, Place, RecordBatch, decode_chunk,
-    decode_entries,
+    decode_entries, find_in_chunk,
 };
 use crate::config::CompressionType;
 use crate::disk::Disk;
@@ -47,8 +47,14 @@ pub fn find(bytes: &[u8], offset: u64) -> Option<u64> {
 ///
 /// What is wrong with it.
 pub fn read_chunk(bytes: &[u8], topic: u128) -> Result<Vec<Record>, &'static str> {
-    match decode_chunk(bytes, TopicId::new(topic)) {
-        Ok(batch) => Ok(records_of(&batch)),
+    let topic = TopicId::new(topic);
+    match decode_chunk(bytes, topic) {
+        Ok(batch) => {
+            let last = batch.walk(Place::start(&batch.header)).last().map(|record| record.offset);
+            let found = last.and_then(|last| find_in_chunk(bytes, topic, last).ok()?.1);
+            assert_eq!(found.map(|found| found.header.base_offset), last, "the last record is found by itself");
+            Ok(records_of(&batch))
+        }
         Err(ChunkError::Damaged(reason)) => Err(reason),
         Err(ChunkError::Unsupported(_)) => Err("it is compressed in another way"),
         Err(ChunkError::Version(_)) => Err("it has another version"),

@@ -40,7 +40,7 @@ fn load_and_read(context: &mut Context, size: usize) -> Result {
     scan(context, &loaded, DEFAULT_MAX_POLL_RECORDS, None)?;
     point_reads(context, &loaded, &Broker::builder(), "")?;
     // Chunks take a little more memory than records, and half of the cache is redb's.
-    let cached = Broker::builder().cache_size(loaded.count as usize * loaded.size * 3);
+    let cached = Broker::builder().cache_size(usize::try_from(loaded.count)? * loaded.size * 3);
     point_reads(context, &loaded, &cached, ", all in `cache_size`")
 }
 

@@ -171,6 +171,36 @@ impl RecordBatch {
         Ok(self)
     }
 
+    /// The first of these records at or behind `offset`, as a batch of its own. Only it and those before it are looked at.
+    pub(super) fn pick(header: &BatchHeader, records: &[u8], offset: Offset) -> Result<Option<Self>, DecodeError> {
+        let mut walk = Walk::over(records, Place::start(header));
+        while walk.place.remaining > 0 {
+            let record = walk.try_next()?;
+            if record.offset >= offset {
+                record.raw.headers.validate()?;
+                return Ok(Some(Self::of_one(header, &record)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A copy of one record of a batch.
+    fn of_one(header: &BatchHeader, record: &WalkedRecord<'_>) -> Self {
+        let mut bytes = Vec::with_capacity(1 + record.raw.body.len());
+        record::encode_rebased(&mut bytes, 0, 0, &record.raw);
+        let header = BatchHeader {
+            base_offset: record.offset,
+            last_offset: record.offset,
+            base_timestamp: record.timestamp,
+            last_timestamp: record.timestamp,
+            max_timestamp: record.timestamp,
+            count: 1,
+            length: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+            ..*header
+        };
+        Self::collected(header, bytes, 0)
+    }
+
     /// Takes in the records of the batch that follows, up to [`JOINED_BATCH`] bytes; `false` when they do not go into this one.
     pub(crate) fn join(&mut self, next: &Self) -> bool {
         let (header, other) = (&mut self.header, &next.header);
@@ -299,7 +329,10 @@ pub(crate) struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn new(batch: &'a RecordBatch, place: Place) -> Self {
-        let records = batch.records();
+        Self::over(batch.records(), place)
+    }
+
+    fn over(records: &'a [u8], place: Place) -> Self {
         Self { reader: Reader::new(records.get(place.index..).unwrap_or_default()), total: records.len(), place }
     }
 

@@ -18,6 +18,8 @@
 //! 32 KiB or, as no more than [`MAX_PLAIN`] bytes are collected, of 16 or 8 KiB. If they do not get small enough, they
 //! become several chunks.
 
+use std::borrow::Cow;
+
 use super::batch::{BatchHeader, Place, RecordBatch, Walk, WalkedRecord};
 use super::compress::{Compressor, decompress};
 use super::record;
@@ -68,6 +70,33 @@ impl From<DecodeError> for ChunkError {
 
 /// Decodes a chunk of the topic `topic`: checksum first, then version, then identity, then every record.
 pub(crate) fn decode_chunk(bytes: &[u8], topic: TopicId) -> Result<RecordBatch, ChunkError> {
+    let (compression_type, mut reader) = open_chunk(bytes, topic)?;
+    if compression_type == CompressionType::None {
+        return Ok(RecordBatch::decode(bytes.to_vec(), HEADER_LEN)?);
+    }
+    let header = BatchHeader::decode(&mut reader)?;
+    let records = decompress(compression_type, reader.remaining(), header.length as usize)?;
+    Ok(RecordBatch::of_records(header, records)?)
+}
+
+/// The first record of a chunk at or behind `offset`, as a batch of its own, and the header of the chunk's batch. Of the records,
+/// only those up to this one are looked at.
+pub(crate) fn find_in_chunk(
+    bytes: &[u8],
+    topic: TopicId,
+    offset: Offset,
+) -> Result<(BatchHeader, Option<RecordBatch>), ChunkError> {
+    let (compression_type, mut reader) = open_chunk(bytes, topic)?;
+    let header = BatchHeader::decode(&mut reader)?;
+    let records = match compression_type {
+        CompressionType::None => Cow::Borrowed(reader.remaining()),
+        _ => Cow::Owned(decompress(compression_type, reader.remaining(), header.length as usize)?),
+    };
+    Ok((header, RecordBatch::pick(&header, &records, offset)?))
+}
+
+/// Checks what lies in front of a chunk's batch header, and how its records are compressed.
+fn open_chunk(bytes: &[u8], topic: TopicId) -> Result<(CompressionType, Reader<'_>), ChunkError> {
     let mut reader = Reader::new(bytes);
     if reader.u32()? != crc32c::crc32c(reader.remaining()) {
         return Err(ChunkError::Damaged("its checksum does not match"));
@@ -84,12 +113,7 @@ pub(crate) fn decode_chunk(bytes: &[u8], topic: TopicId) -> Result<RecordBatch, 
     if reader.u128()? != topic.as_u128() {
         return Err(ChunkError::Damaged("it belongs to another topic"));
     }
-    if compression_type == CompressionType::None {
-        return Ok(RecordBatch::decode(bytes.to_vec(), HEADER_LEN)?);
-    }
-    let header = BatchHeader::decode(&mut reader)?;
-    let records = decompress(compression_type, reader.remaining(), header.length as usize)?;
-    Ok(RecordBatch::of_records(header, records)?)
+    Ok((compression_type, reader))
 }
 
 /// As a chunk's header says it. A further one comes with a further version of the chunk.
@@ -722,20 +746,24 @@ mod tests {
             let mut writer = ChunkWriter::new(Packing::plain(TOPIC));
             let mut chunks = Vec::new();
             let mut emit = |chunk: Chunk<'_>| -> Result<ChunkRoom, ()> {
-                chunks.push(decode_chunk(chunk.bytes, TOPIC).unwrap());
+                chunks.push((decode_chunk(chunk.bytes, TOPIC).unwrap(), chunk.bytes.to_vec()));
                 Ok(ChunkRoom::FULL)
             };
             writer.push_kept(&batch, |offset| offset.get() % 8 >= dropped && offset.get() >= from, &mut emit).unwrap();
             writer.cover_up_to(Offset::new(500));
             writer.flush(&mut emit).unwrap();
-            for batch in &chunks {
-                let records = records(batch);
+            for (batch, bytes) in &chunks {
+                let all = records(batch);
                 for offset in batch.header.base_offset.get()..=501 {
-                    let left = records.iter().filter(|(other, ..)| *other >= offset).count();
+                    let left = all.iter().filter(|(other, ..)| *other >= offset).count();
                     let place = batch.find(Offset::new(offset));
                     let found = place.map_or(0, |place| batch.walk(place).count());
                     prop_assert_eq!(found, left, "{}", offset);
                     prop_assert_eq!(place.map_or(0, |place| place.remaining as usize), left, "{}", offset);
+                    let (header, alone) = find_in_chunk(bytes, TOPIC, Offset::new(offset)).unwrap();
+                    prop_assert_eq!(header, batch.header);
+                    let alone = alone.map(|alone| records(&alone));
+                    prop_assert_eq!(alone, all.iter().find(|(other, ..)| *other >= offset).map(|found| vec![found.clone()]));
                 }
             }
         }
@@ -776,6 +804,7 @@ mod tests {
                 if let Ok(batch) = decode_chunk(&forged(&chunk, at % (chunk.len() - 4) + 4, to), TOPIC) {
                     prop_assert_eq!(records(&batch).len(), batch.header.count as usize);
                 }
+                let _ = find_in_chunk(&forged(&chunk, at % (chunk.len() - 4) + 4, to), TOPIC, Offset::new(at as u64));
             }
         }
     }

@@ -16,7 +16,7 @@ mod varint;
 pub(crate) use batch::{BatchBuilder, BatchHeader, LargeBuffers, Place, RecordBatch, Walk, WalkedRecord};
 pub(crate) use chunk::{
     CHUNK_VERSION, Chunk, ChunkError, ChunkRoom, ChunkWriter, MAX_CHUNK, MERGE_CHUNK, MERGE_PLAIN, Packing,
-    decode_chunk,
+    decode_chunk, find_in_chunk,
 };
 pub(crate) use entry::{Entry, append_entry_len, decode_entries, encode_append};
 pub(crate) use group::{

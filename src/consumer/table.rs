@@ -112,7 +112,11 @@ impl Broker {
 
 fn latest(engine: &Engine, log: &Arc<PartitionLog>, key: &[u8]) -> Result<Option<OwnedRecord>> {
     let found = engine.latest(log, key)?;
-    Ok(found.map(|(batch, place)| OwnedRecord::at(log, &batch, place)))
+    let record = |batch: RecordBatch| {
+        let place = Place::start(&batch.header);
+        OwnedRecord::at(log, &Arc::new(batch), place)
+    };
+    Ok(found.map(record))
 }
 
 /// The last record of each key of a compacted topic: see [`Broker::table`].

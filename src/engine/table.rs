@@ -1,23 +1,21 @@
 //! What a compacted topic says of its keys.
 
-use std::sync::Arc;
-
 use super::Engine;
 use super::log::PartitionLog;
-use crate::codec::{Place, RecordBatch};
+use crate::codec::RecordBatch;
 use crate::error::{Error, Result};
 use crate::types::Offset;
 
 impl Engine {
-    /// The last record of a key, as far as the partition is compacted.
-    pub(crate) fn latest(&self, log: &PartitionLog, key: &[u8]) -> Result<Option<(Arc<RecordBatch>, Place)>> {
+    /// The last record of a key, as far as the partition is compacted, as a batch of its own.
+    pub(crate) fn latest(&self, log: &PartitionLog, key: &[u8]) -> Result<Option<RecordBatch>> {
         self.check_compacted(log)?;
         let found = self.store.latest(log.id, log.topic_id, key);
         // A topic that goes while it is read takes its chunks with it.
         if log.is_deleted() {
             return Err(Error::unknown_topic(log.topic.as_str()));
         }
-        Ok(found?.map(|(batch, place)| (Arc::new(batch), place)))
+        found
     }
 
     /// How far a partition is compacted, and which records below are not the last ones of their keys.

@@ -9,13 +9,13 @@
 
 use std::ops::Bound;
 
-use redb::{ReadTransaction, ReadableTable, TableDefinition};
+use redb::{AccessGuard, ReadTransaction, ReadableTable, TableDefinition};
 
 use super::open::Store;
-use super::read::{chunks_of, decode_entry, decode_stored_chunk, partition};
+use super::read::{chunks_of, decode_entry, find_in_stored_chunk, partition};
 use super::schema::{
-    CHUNKS, ChunkKey, LogKey, Row, bytes_of_chunk_key, bytes_of_log_key, chunk_key, chunk_of, decode_row, encode_row,
-    log_key, log_of, offset,
+    CHUNKS, ChunkKey, LogKey, Row, bytes_of_chunk_key, bytes_of_log_key, chunk_key, chunk_of, damaged_row, decode_row,
+    encode_row, log_key, log_of, offset, row_fields,
 };
 use super::trouble::FromRedb;
 use super::update::Update;
@@ -30,6 +30,8 @@ pub(super) const KEYS: TableDefinition<'static, ChunkKey, &'static [u8]> = Table
 pub(super) const SUPERSEDED: TableDefinition<'static, ChunkKey, &'static [u8]> = TableDefinition::new("superseded");
 pub(super) const COMPACTIONS: TableDefinition<'static, LogKey, &'static [u8]> = TableDefinition::new("compactions");
 
+/// Words of an entry.
+const ENTRY_WORDS: usize = 3;
 /// Entries of a full block: with redb's overhead it is just under 8 KiB.
 const BLOCK_ENTRIES: usize = 330;
 /// Entries of a block that one was split into: it has room for more.
@@ -60,8 +62,7 @@ impl Row for KeyBlock {
     }
 
     fn decode_fields(key: &ChunkKey, reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        const LEN: usize = 24;
-        let mut entries = Vec::with_capacity(reader.remaining().len() / LEN);
+        let mut entries = Vec::with_capacity(reader.remaining().len() / (ENTRY_WORDS * size_of::<u64>()));
         while !reader.is_empty() {
             let entry = KeyEntry::from_words([reader.u64()?, reader.u64()?, reader.u64()?]);
             let follows = entries.last().is_none_or(|before: &KeyEntry| before.key < entry.key);
@@ -71,6 +72,20 @@ impl Row for KeyBlock {
             entries.push(entry);
         }
         Ok(Self(entries))
+    }
+}
+
+impl KeyBlock {
+    /// The entry of a key in the bytes of a block, of which nothing else is decoded.
+    fn find(from: &ChunkKey, bytes: &[u8], key: KeyHash) -> Result<Option<KeyEntry>> {
+        let (words, behind) = row_fields::<Self>(from, bytes)?.as_chunks::<{ size_of::<u64>() }>();
+        let (entries, incomplete) = words.as_chunks::<ENTRY_WORDS>();
+        if !behind.is_empty() || !incomplete.is_empty() {
+            return Err(damaged_row::<Self>(from, "its last entry is incomplete"));
+        }
+        let entry = |words: &[[u8; 8]; ENTRY_WORDS]| KeyEntry::from_words(words.map(u64::from_le_bytes));
+        let found = entries.binary_search_by_key(&key, |words| entry(words).key);
+        Ok(found.ok().and_then(|at| entries.get(at)).map(entry))
     }
 }
 
@@ -384,9 +399,9 @@ impl Store {
         })
     }
 
-    /// The last record of a key below the end of the last pass, or of the one under way: its chunk and its place in there.
-    /// `None` when there is none, or when it is a tombstone.
-    pub(crate) fn latest(&self, log: LogId, topic: TopicId, key: &[u8]) -> Result<Option<(RecordBatch, Place)>> {
+    /// The last record of a key below the end of the last pass, or of the one under way, as a batch of its own. `None` when
+    /// there is none, or when it is a tombstone.
+    pub(crate) fn latest(&self, log: LogId, topic: TopicId, key: &[u8]) -> Result<Option<RecordBatch>> {
         let hash = KeyHash::of(topic, key);
         self.view(|transaction| {
             let Some(entry) = find_key(transaction, log, hash)?.filter(|entry| !entry.is_tombstone()) else {
@@ -398,15 +413,16 @@ impl Store {
             let chunks = transaction.open_table(CHUNKS).redb()?;
             let mut cursor = chunks.lower_bound(Bound::Included(chunk_key(log, entry.offset()))).redb()?;
             let chunk = cursor.next().redb()?.filter(|(key, _)| chunk_of(key.value()).0 == log);
-            let batch = chunk.map(|(key, bytes)| decode_stored_chunk(key.value(), bytes.value(), topic)).transpose()?;
-            let found = batch.and_then(|batch| {
-                let place = batch.find(entry.offset())?;
-                let record = batch.walk(place).next()?;
-                let is_it = record.offset == entry.offset() && record.key() == Some(key);
-                is_it.then_some((batch, place))
-            });
-            match found {
-                Some(found) => Ok(Some(found)),
+            let find = |(place, bytes): (AccessGuard<'_, ChunkKey>, AccessGuard<'_, &'static [u8]>)| {
+                find_in_stored_chunk(place.value(), bytes.value(), topic, entry.offset())
+            };
+            let found = chunk.map(find).transpose()?.flatten();
+            let is_it = |batch: &RecordBatch| {
+                let record = batch.walk(Place::start(&batch.header)).next();
+                record.is_some_and(|record| record.offset == entry.offset() && record.key() == Some(key))
+            };
+            match found.filter(is_it) {
+                Some(record) => Ok(Some(record)),
                 None => Err(Error::corrupt(format!("{log}, offset {}", entry.offset()), "it has no record of its key")),
             }
         })
@@ -443,9 +459,7 @@ pub(super) fn find_key(transaction: &ReadTransaction, log: LogId, key: KeyHash) 
     // A range would load what lies at both of its ends.
     let mut cursor = table.upper_bound(Bound::Included((topic, partition, key.prefix))).redb()?;
     let block = cursor.prev().redb()?.filter(|(found, _)| chunk_of(found.value()).0 == log);
-    let Some(entry) = block else { return Ok(None) };
-    let (_, KeyBlock(entries)) = decode_entry::<KeyBlock>(Ok(entry))?;
-    Ok(entries.binary_search_by_key(&key, |entry| entry.key).ok().and_then(|at| entries.get(at).copied()))
+    block.map_or(Ok(None), |(from, bytes)| KeyBlock::find(&from.value(), bytes.value(), key))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::schema::{
     log_key, log_of,
 };
 use super::trouble::FromRedb;
-use crate::codec::{CHUNK_VERSION, ChunkError, Place, RecordBatch, decode_chunk};
+use crate::codec::{BatchHeader, CHUNK_VERSION, ChunkError, Place, RecordBatch, decode_chunk, find_in_chunk};
 use crate::error::{Error, Result};
 use crate::retention::Segment;
 use crate::types::{LogId, Offset, OffsetAndTimestamp, StoreId, TopicId, TopicNumber};
@@ -343,7 +343,25 @@ pub(super) fn chunks_of(log: LogId) -> RangeInclusive<ChunkKey> {
 
 /// Decodes a chunk, and sees to it that it is the one that belongs under its key.
 pub(super) fn decode_stored_chunk(key: ChunkKey, bytes: &[u8], topic: TopicId) -> Result<RecordBatch> {
-    let batch = decode_chunk(bytes, topic).map_err(|error| match error {
+    let batch = decode_chunk(bytes, topic).map_err(|error| unreadable_chunk(key, error))?;
+    check_place(key, &batch.header)?;
+    Ok(batch)
+}
+
+/// The first record at or behind `offset` of a chunk that was found under `key`, as a batch of its own.
+pub(super) fn find_in_stored_chunk(
+    key: ChunkKey,
+    bytes: &[u8],
+    topic: TopicId,
+    offset: Offset,
+) -> Result<Option<RecordBatch>> {
+    let (header, found) = find_in_chunk(bytes, topic, offset).map_err(|error| unreadable_chunk(key, error))?;
+    check_place(key, &header)?;
+    Ok(found)
+}
+
+fn unreadable_chunk(key: ChunkKey, error: ChunkError) -> Error {
+    match error {
         ChunkError::Damaged(reason) => Error::corrupt(chunk_words(key), reason),
         ChunkError::Unsupported(compression_type) => {
             Error::UnsupportedCompressionType { place: chunk_words(key), compression_type }
@@ -351,11 +369,14 @@ pub(super) fn decode_stored_chunk(key: ChunkKey, bytes: &[u8], topic: TopicId) -
         ChunkError::Version(version) => {
             Error::UnsupportedVersion { what: "chunk", found: u32::from(version), supported: u32::from(CHUNK_VERSION) }
         }
-    })?;
-    if (batch.header.log, batch.header.last_offset) != chunk_of(key) {
-        return Err(Error::corrupt(chunk_words(key), "the chunk belongs elsewhere"));
     }
-    Ok(batch)
+}
+
+fn check_place(key: ChunkKey, header: &BatchHeader) -> Result<()> {
+    if (header.log, header.last_offset) == chunk_of(key) {
+        return Ok(());
+    }
+    Err(Error::corrupt(chunk_words(key), "the chunk belongs elsewhere"))
 }
 
 /// What a range of a table gives.

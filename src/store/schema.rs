@@ -68,27 +68,33 @@ pub(super) fn encode_row<R: Row>(key: &R::Key, row: &R) -> Vec<u8> {
 
 /// A row of any bytes: checksum first, then version, then the fields, to the last byte.
 pub(super) fn decode_row<R: Row>(key: &R::Key, bytes: &[u8]) -> Result<R> {
-    let damaged = |reason: &str| Error::corrupt(row_place::<R>(key), reason);
-    let Some((row, crc)) = bytes.split_last_chunk::<CRC_LEN>() else {
-        return Err(damaged("it is too short"));
-    };
-    if u32::from_le_bytes(*crc) != row_crc::<R>(key, row) {
-        return Err(damaged("its checksum does not match"));
+    let mut reader = Reader::new(row_fields::<R>(key, bytes)?);
+    let decoded = R::decode_fields(key, &mut reader).map_err(|DecodeError(reason)| damaged_row::<R>(key, reason))?;
+    if !reader.is_empty() {
+        return Err(damaged_row::<R>(key, "it has bytes behind its last field"));
     }
-    let mut reader = Reader::new(row);
-    let version = reader.u8().map_err(|DecodeError(reason)| damaged(reason))?;
-    if version != ROW_VERSION {
-        return Err(Error::UnsupportedVersion {
+    Ok(decoded)
+}
+
+/// The bytes of a row's fields, once its checksum and its version are checked.
+pub(super) fn row_fields<'a, R: Row>(key: &R::Key, bytes: &'a [u8]) -> Result<&'a [u8]> {
+    let (row, crc) = bytes.split_last_chunk::<CRC_LEN>().ok_or_else(|| damaged_row::<R>(key, "it is too short"))?;
+    if u32::from_le_bytes(*crc) != row_crc::<R>(key, row) {
+        return Err(damaged_row::<R>(key, "its checksum does not match"));
+    }
+    match row.split_first() {
+        Some((&ROW_VERSION, fields)) => Ok(fields),
+        Some((&version, _)) => Err(Error::UnsupportedVersion {
             what: "store",
             found: u32::from(version),
             supported: u32::from(ROW_VERSION),
-        });
+        }),
+        None => Err(damaged_row::<R>(key, "it is too short")),
     }
-    let decoded = R::decode_fields(key, &mut reader).map_err(|DecodeError(reason)| damaged(reason))?;
-    if !reader.is_empty() {
-        return Err(damaged("it has bytes behind its last field"));
-    }
-    Ok(decoded)
+}
+
+pub(super) fn damaged_row<R: Row>(key: &R::Key, reason: &str) -> Error {
+    Error::corrupt(row_place::<R>(key), reason)
 }
 
 fn row_crc<R: Row>(key: &R::Key, row: &[u8]) -> u32 {
