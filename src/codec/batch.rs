@@ -22,7 +22,8 @@
 
 use std::fmt;
 
-use super::record::{self, HeaderIter, RawHeader, RawRecord, RecordParts};
+use super::record::{self, RawHeader, RecordParts};
+use super::walk::{Place, Walk, WalkedRecord};
 use super::{DecodeError, Reader, Writer};
 use crate::types::{LogId, Offset, TimestampType, TopicNumber};
 
@@ -148,17 +149,17 @@ impl RecordBatch {
     fn validated(mut self) -> Result<Self, DecodeError> {
         let most = (self.header.count as usize).min(self.records().len());
         let mut landmarks = Vec::with_capacity(most / LANDMARK_DISTANCE as usize);
-        let mut walk = Walk::new(&self, Place::start(&self.header));
+        let mut walk = Walk::over(self.records(), Place::start(&self.header));
         let mut max_timestamp = i64::MIN;
-        while walk.place.remaining > 0 {
+        while walk.place().remaining > 0 {
             walk.try_skip()?.validate()?;
-            max_timestamp = max_timestamp.max(walk.place.timestamp);
-            if walk.place.remaining.is_multiple_of(LANDMARK_DISTANCE) {
-                landmarks.push(walk.place);
+            max_timestamp = max_timestamp.max(walk.place().timestamp);
+            if walk.place().remaining.is_multiple_of(LANDMARK_DISTANCE) {
+                landmarks.push(walk.place());
             }
         }
-        let Place { next_offset, timestamp, .. } = walk.place;
-        if !walk.reader.is_empty() {
+        let Place { next_offset, timestamp, .. } = walk.place();
+        if walk.place().index() != self.records().len() {
             return Err(DecodeError("a batch has bytes behind its last record"));
         }
         if next_offset > self.header.last_offset.next() {
@@ -174,7 +175,7 @@ impl RecordBatch {
     /// The first of these records at or behind `offset`, as a batch of its own. Only it and those before it are looked at.
     pub(super) fn pick(header: &BatchHeader, records: &[u8], offset: Offset) -> Result<Option<Self>, DecodeError> {
         let mut walk = Walk::over(records, Place::start(header));
-        while walk.place.remaining > 0 {
+        while walk.place().remaining > 0 {
             let record = walk.try_next()?;
             if record.offset >= offset {
                 record.raw.headers.validate()?;
@@ -240,11 +241,11 @@ impl RecordBatch {
         }
         let passed = self.landmarks.partition_point(|place| place.next_offset <= offset);
         let near = passed.checked_sub(1).and_then(|last| self.landmarks.get(last));
-        let mut walk = Walk::new(self, near.copied().unwrap_or_else(|| Place::start(&self.header)));
+        let mut walk = Walk::over(self.records(), near.copied().unwrap_or_else(|| Place::start(&self.header)));
         loop {
-            let before = walk.place;
+            let before = walk.place();
             walk.pass()?;
-            if walk.place.next_offset > offset {
+            if walk.place().next_offset > offset {
                 return Some(before);
             }
         }
@@ -252,151 +253,14 @@ impl RecordBatch {
 
     /// The first record at or behind `from` for which `wanted` holds: its offset and timestamp.
     pub(crate) fn find_record(&self, from: Offset, wanted: impl Fn(i64) -> bool) -> Option<(Offset, i64)> {
-        let walk = Walk::new(self, self.find(from)?);
+        let walk = Walk::over(self.records(), self.find(from)?);
         let mut found = walk.map(|record| (record.offset, record.timestamp));
         found.find(|&(_, timestamp)| wanted(timestamp))
     }
 
     /// Walks the records from `place` on.
     pub(crate) fn walk(&self, place: Place) -> Walk<'_> {
-        Walk::new(self, place)
-    }
-}
-
-/// A place between two records of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// Index into the records' bytes of the next record.
-    index: usize,
-    /// Records from here to the batch's end.
-    pub(crate) remaining: u32,
-    /// The smallest offset that the next record can have.
-    pub(crate) next_offset: Offset,
-    /// The timestamp of the record before; of the first record when there is none before.
-    timestamp: i64,
-}
-
-impl Place {
-    /// Index into the records' bytes of the next record.
-    pub(crate) fn index(self) -> usize {
-        self.index
-    }
-
-    /// The place behind the last record of a batch.
-    pub(crate) fn behind(header: &BatchHeader) -> Self {
-        Self {
-            index: header.length as usize,
-            remaining: 0,
-            next_offset: header.last_offset.next(),
-            timestamp: header.last_timestamp,
-        }
-    }
-
-    pub(crate) fn start(header: &BatchHeader) -> Self {
-        Self { index: 0, remaining: header.count, next_offset: header.base_offset, timestamp: header.base_timestamp }
-    }
-}
-
-/// One record met on a walk.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct WalkedRecord<'a> {
-    pub(crate) offset: Offset,
-    pub(crate) timestamp: i64,
-    pub(super) raw: RawRecord<'a>,
-}
-
-impl<'a> WalkedRecord<'a> {
-    pub(crate) fn key(&self) -> Option<&'a [u8]> {
-        self.raw.key
-    }
-
-    pub(crate) fn value(&self) -> Option<&'a [u8]> {
-        self.raw.value
-    }
-
-    pub(crate) fn headers(&self) -> HeaderIter<'a> {
-        self.raw.headers
-    }
-}
-
-/// Walks a batch's records.
-#[derive(Debug, Clone)]
-pub(crate) struct Walk<'a> {
-    reader: Reader<'a>,
-    total: usize,
-    place: Place,
-}
-
-impl<'a> Walk<'a> {
-    fn new(batch: &'a RecordBatch, place: Place) -> Self {
-        Self::over(batch.records(), place)
-    }
-
-    fn over(records: &'a [u8], place: Place) -> Self {
-        Self { reader: Reader::new(records.get(place.index..).unwrap_or_default()), total: records.len(), place }
-    }
-
-    /// Where the walk stands.
-    pub(crate) fn place(&self) -> Place {
-        self.place
-    }
-
-    /// Goes past the next record without looking into it; `None` behind the last one.
-    #[inline]
-    pub(crate) fn pass(&mut self) -> Option<()> {
-        if self.place.remaining == 0 {
-            return None;
-        }
-        self.try_skip().ok().map(drop)
-    }
-
-    /// Gives the skipped record's headers.
-    #[inline(always)]
-    fn try_skip(&mut self) -> Result<HeaderIter<'a>, DecodeError> {
-        let skipped = record::skip(&mut self.reader)?;
-        self.step(skipped.gap, skipped.timestamp_delta)?;
-        Ok(skipped.headers)
-    }
-
-    #[inline(always)]
-    fn try_next(&mut self) -> Result<WalkedRecord<'a>, DecodeError> {
-        let raw = record::decode(&mut self.reader)?;
-        let offset = self.step(raw.gap, raw.timestamp_delta)?;
-        Ok(WalkedRecord { offset, timestamp: self.place.timestamp, raw })
-    }
-
-    /// Moves the place behind the record that the reader has just passed. Gives that record's offset.
-    #[inline(always)]
-    fn step(&mut self, gap: u64, timestamp_delta: i64) -> Result<Offset, DecodeError> {
-        let offset = self.place.next_offset.get().saturating_add(gap);
-        if offset > Offset::MAX.get() {
-            return Err(DecodeError("an offset exceeds 2^63 - 1"));
-        }
-        let offset = Offset::new(offset);
-        self.place = Place {
-            index: self.total.saturating_sub(self.reader.remaining().len()),
-            remaining: self.place.remaining.saturating_sub(1),
-            next_offset: offset.next(),
-            timestamp: self.place.timestamp.wrapping_add(timestamp_delta),
-        };
-        Ok(offset)
-    }
-}
-
-impl<'a> Iterator for Walk<'a> {
-    type Item = WalkedRecord<'a>;
-
-    /// Ends behind the last record. Damage would end it too, but [`RecordBatch::decode`] has let none in.
-    #[inline]
-    fn next(&mut self) -> Option<WalkedRecord<'a>> {
-        if self.place.remaining == 0 {
-            return None;
-        }
-        self.try_next().ok()
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (0, Some(self.place.remaining as usize))
+        Walk::over(self.records(), place)
     }
 }
 

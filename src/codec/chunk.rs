@@ -20,9 +20,10 @@
 
 use std::borrow::Cow;
 
-use super::batch::{BatchHeader, Place, RecordBatch, Walk, WalkedRecord};
+use super::batch::{BatchHeader, RecordBatch};
 use super::compress::{Compressor, decompress};
 use super::record;
+use super::walk::{Place, Walk, WalkedRecord};
 use super::{DecodeError, Reader, Writer};
 use crate::config::CompressionType;
 use crate::types::{Offset, TimestampType, TopicId};

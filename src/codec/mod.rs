@@ -12,8 +12,9 @@ mod group;
 mod mark;
 mod record;
 mod varint;
+mod walk;
 
-pub(crate) use batch::{BatchBuilder, BatchHeader, LargeBuffers, Place, RecordBatch, Walk, WalkedRecord};
+pub(crate) use batch::{BatchBuilder, BatchHeader, LargeBuffers, RecordBatch};
 pub(crate) use chunk::{
     CHUNK_VERSION, Chunk, ChunkError, ChunkRoom, ChunkWriter, MAX_CHUNK, MERGE_CHUNK, MERGE_PLAIN, Packing,
     decode_chunk, find_in_chunk,
@@ -24,6 +25,7 @@ pub(crate) use group::{
 };
 pub(crate) use mark::Mark;
 pub(crate) use record::{HeaderIter, RawHeader, RecordParts, encoded_len};
+pub(crate) use walk::{Place, Walk, WalkedRecord};
 
 /// Why bytes are not what they should be. The caller knows where they came from and makes an
 /// [`Error::Corrupt`](crate::Error::Corrupt) of it.
