@@ -15,7 +15,7 @@
 //!
 //! Closing runs a last checkpoint whose row says `Closed`, closes the store and removes the journal.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -39,7 +39,7 @@ use crate::codec::{Entry, GroupChange, GroupChanges, GroupEntry, LargeBuffers, M
 use crate::disk::{Disk, OpenMode};
 use crate::error::{Error, Result};
 use crate::journal::{self, Journal};
-use crate::store::{Catalogue, Purpose, Session, Store, StoreOptions, TopicRow};
+use crate::store::{Catalogue, Purpose, Session, Store, StoreOptions, TopicRow, Update};
 use crate::types::{LogId, Offset, StoreId, TopicNumber};
 
 /// What to do about a file that exists, or does not.
@@ -234,32 +234,40 @@ impl Files {
     }
 }
 
-/// Step 3: brings the journal's frames into the store. Gives the sequence number of the next frame.
+/// How much of a partition is replayed before it goes into the store: what was just decoded is still in the processor's cache.
+const REPLAYED_AT_ONCE: usize = 1 << 20;
+
+/// Step 3: brings the journal's frames into the store, in one update. Gives the sequence number of the next frame.
 fn recover(files: &Files, store: &Store, catalogue: &Catalogue, from: &Mark) -> Result<u64> {
-    let mut replay = Replay::new(catalogue, &files.journal);
-    let replayed =
-        journal::replay(&*files.disk, &files.journal, catalogue.id, from, &mut |payload| replay.apply(payload))?;
-    let sequence = replayed.end.sequence;
     store.update(Purpose::Free, |update| {
-        for (id, topic, batches) in &replay.partitions() {
-            let layout = config_of(topic)?.layout();
-            update.append(*id, topic.id, layout, batches.iter().copied())?;
-        }
-        update.apply_group_changes(&replay.groups)?;
-        update.set_session(Session::Closed { sequence })
-    })?;
-    Ok(sequence)
+        let mut replay = Replay::new(catalogue, &files.journal);
+        let replayed = journal::replay(&*files.disk, &files.journal, catalogue.id, from, &mut |payload| {
+            replay.apply(payload, update)
+        })?;
+        replay.finish(update)?;
+        let sequence = replayed.end.sequence;
+        update.set_session(Session::Closed { sequence })?;
+        Ok(sequence)
+    })
 }
 
-/// The batches of the replayed frames, by partition, and what happened to groups.
+/// What was replayed and is not in the store yet.
 #[derive(Debug)]
 struct Replay<'a> {
     topics: HashMap<TopicNumber, &'a TopicRow>,
     next_topic: TopicNumber,
     journal: &'a Path,
     ends: HashMap<LogId, Offset>,
-    batches: HashMap<LogId, Vec<RecordBatch>>,
+    /// Sorted, so that the store is written in order.
+    batches: BTreeMap<LogId, Collected>,
     groups: GroupChanges,
+}
+
+/// Batches of a partition.
+#[derive(Debug, Default)]
+struct Collected {
+    batches: Vec<RecordBatch>,
+    bytes: usize,
 }
 
 impl<'a> Replay<'a> {
@@ -271,35 +279,37 @@ impl<'a> Replay<'a> {
             next_topic: catalogue.next_topic,
             journal,
             ends,
-            batches: HashMap::new(),
+            batches: BTreeMap::new(),
             groups: GroupChanges::default(),
         }
     }
 
-    fn apply(&mut self, payload: &[u8]) -> Result<()> {
+    fn apply(&mut self, payload: &[u8], update: &mut Update<'_>) -> Result<()> {
         for entry in decode_entries(payload).map_err(|error| self.damaged(error.0))? {
             match entry {
-                Entry::Append(batch) => self.append(batch)?,
+                Entry::Append(batch) => self.append(batch, update)?,
                 Entry::Group(entry) => self.change_group(entry)?,
             }
         }
         Ok(())
     }
 
-    fn append(&mut self, batch: RecordBatch) -> Result<()> {
+    fn append(&mut self, batch: RecordBatch, update: &mut Update<'_>) -> Result<()> {
         let id = batch.header.log;
-        if !self.topics.contains_key(&id.topic) {
+        let Some(topic) = self.topics.get(&id.topic).copied() else {
             // Deleted since: what was appended went with it.
             return self.check_existed(id, "appends to");
-        }
+        };
         let base = batch.header.base_offset;
         let end = self.ends.get(&id).copied().unwrap_or_default();
         if base != end {
             return Err(self.damaged(&format!("it appends at offset {base} of {id}, which ends at {end}")));
         }
         self.ends.insert(id, batch.header.last_offset.next());
-        self.batches.entry(id).or_default().push(batch);
-        Ok(())
+        let collected = self.batches.entry(id).or_default();
+        collected.bytes += batch.size();
+        collected.batches.push(batch);
+        if collected.bytes >= REPLAYED_AT_ONCE { std::mem::take(collected).store(update, id, topic) } else { Ok(()) }
     }
 
     fn change_group(&mut self, entry: GroupEntry) -> Result<()> {
@@ -323,16 +333,20 @@ impl<'a> Replay<'a> {
         Error::corrupt(format!("a frame of {}", self.journal.display()), reason)
     }
 
-    /// Sorted, so that the store is written in order.
-    fn partitions(&self) -> Vec<(LogId, &TopicRow, Vec<&RecordBatch>)> {
-        let mut sorted = Vec::new();
-        for (id, batches) in &self.batches {
+    /// Stores the rest.
+    fn finish(self, update: &mut Update<'_>) -> Result<()> {
+        for (id, collected) in self.batches {
             if let Some(topic) = self.topics.get(&id.topic) {
-                sorted.push((*id, *topic, batches.iter().collect()));
+                collected.store(update, id, topic)?;
             }
         }
-        sorted.sort_by_key(|(id, _, _)| *id);
-        sorted
+        update.apply_group_changes(&self.groups)
+    }
+}
+
+impl Collected {
+    fn store(self, update: &mut Update<'_>, id: LogId, topic: &TopicRow) -> Result<()> {
+        update.append(id, topic.id, config_of(topic)?.layout(), self.batches.iter())
     }
 }
 
