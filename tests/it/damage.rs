@@ -384,6 +384,31 @@ fn error_at_opening(files: &Files) -> Error {
     Knobs::TINY.open(&files.disk()).map(drop).unwrap_err()
 }
 
+/// Recovery stores a mebibyte of a partition at a time, and all of it is one update.
+#[test]
+fn what_was_replayed_goes_back_when_a_frame_behind_it_is_damaged() {
+    let (disk, _) = written(false);
+    let broker = Knobs { buffer_memory: 8 << 20, checkpoint_bytes: 8 << 20, ..Knobs::TINY }.open(&disk).unwrap();
+    let mut state = Model::observe(&broker).unwrap();
+    for number in 0..12 {
+        let step = Step::Send(sends(900 + number * 20, 20, "a", 2, 20_000));
+        step.run(&broker).unwrap();
+        state.apply(&step, None);
+    }
+    let whole = Files { store: disk.bytes(PATH).unwrap(), journal: disk.bytes(JOURNAL_PATH), states: vec![state] };
+    let frames = whole.frames();
+    assert!(frames.last().unwrap().end > 4 << 20, "{} frames", frames.len());
+    let disk = whole.disk();
+    let mut journal = whole.journal.clone().unwrap();
+    journal[frames[frames.len() - 2].start + 100] ^= 1;
+    disk.put(JOURNAL_PATH, &journal);
+    let error = Knobs::TINY.open(&disk).map(drop).unwrap_err();
+    assert!(matches!(&error, Error::Corrupt { place, .. } if place.contains(JOURNAL_PATH)), "{error:?}");
+    disk.put(JOURNAL_PATH, whole.journal.as_ref().unwrap());
+    let broker = Knobs::TINY.open(&disk).unwrap();
+    assert_eq!(&Model::observe(&broker).unwrap(), whole.truth());
+}
+
 #[test]
 fn a_journal_of_a_newer_format_is_refused() {
     let files = with_header(&Files::killed(), |header| header[8] = 2);
