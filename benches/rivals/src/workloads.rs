@@ -112,34 +112,43 @@ fn slice_of_threads(rival: &dyn Rival, payloads: &[Payload]) -> Result<u64> {
     Ok(total.into_inner())
 }
 
-/// A thousand records for each sync, against appending the same bytes to a file, in slices. The contender is closed while the
-/// raw file is written: what it does in the background would slow the file down as well, and flatter the ratio.
+/// A thousand records for each sync: in a log that has been used for a while, whose files are used again, and in a new one, whose
+/// files grow.
 fn batches(context: &mut Context) -> Result {
     for size in SIZES {
-        let title = format!("1,000 records a commit, {size} B (sync)");
-        let mut table = Table::new(title, "us", "write + fdatasync, us", Better::Less);
-        let payloads = payloads(size);
-        let bytes = concatenated(&payloads);
-        for contender in of_class(Class::Batches) {
-            let (mut theirs, mut raws) = (Samples::default(), Samples::default());
-            for _ in 0..context.pick(1, 4) {
-                let directory = context.directory()?;
-                let mut raw = Appended::create(&directory.path().join("raw"))?;
-                let slice = context.pick(10, 50);
-                for _ in 0..slice {
-                    raws.push_micros(timed(|| Ok(raw.write_durably(&bytes)?))?.1);
-                }
-                let rival = (contender.open)(directory.path(), Class::Batches)?;
-                for _ in 0..slice {
-                    theirs.push_micros(timed(|| rival.append_batch(&payloads))?.1);
-                }
-                rival.close()?;
-            }
-            table.add(contender.name, theirs.median(), raws.median(), vec![("p99", theirs.p99())]);
-        }
-        table.print(context)?;
+        batches_behind(context, size, context.pick(1, 80), "")?;
+        batches_behind(context, size, 0, ", new log")?;
     }
     Ok(())
+}
+
+/// Commits behind so many of a megabyte, against appending the same bytes to a file, in slices. The contender is closed while the
+/// raw file is written: what it does in the background would slow the file down as well, and flatter the ratio.
+fn batches_behind(context: &mut Context, size: usize, megabytes: usize, which: &str) -> Result {
+    let earlier = payloads(1024);
+    let title = format!("1,000 records a commit, {size} B{which} (sync)");
+    let mut table = Table::new(title, "us", "write + fdatasync, us", Better::Less);
+    let payloads = payloads(size);
+    let bytes = concatenated(&payloads);
+    for contender in of_class(Class::Batches) {
+        let (mut theirs, mut raws) = (Samples::default(), Samples::default());
+        for _ in 0..context.pick(1, 4) {
+            let directory = context.directory()?;
+            let mut raw = Appended::create(&directory.path().join("raw"))?;
+            let slice = context.pick(10, 50);
+            for _ in 0..slice {
+                raws.push_micros(timed(|| Ok(raw.write_durably(&bytes)?))?.1);
+            }
+            let rival = (contender.open)(directory.path(), Class::Batches)?;
+            (0..megabytes).try_for_each(|_| rival.append_batch(&earlier))?;
+            for _ in 0..slice {
+                theirs.push_micros(timed(|| rival.append_batch(&payloads))?.1);
+            }
+            rival.close()?;
+        }
+        table.add(contender.name, theirs.median(), raws.median(), vec![("p99", theirs.p99())]);
+    }
+    table.print(context)
 }
 
 /// One thread, one record for each wait, nothing synced, against plain writes, in slices as above.
