@@ -338,6 +338,14 @@ impl Error {
         Error::Corrupt { place: place.into(), reason: reason.into() }
     }
 
+    /// Damage of a file, where it is known what is there.
+    pub(crate) fn at(self, path: &Path, what: impl FnOnce() -> String) -> Self {
+        match self {
+            Error::Corrupt { place, reason } if Path::new(&place) == path => Error::corrupt(what(), reason),
+            error => error,
+        }
+    }
+
     /// A call that does not fit the state of its handle.
     pub(crate) fn illegal_state(reason: impl Into<String>) -> Self {
         Error::IllegalState { reason: reason.into() }

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{BackendError, StorageBackend};
 
+use super::pages::PageFile;
 use super::trouble::{Operation, Trouble};
 use crate::disk::DiskFile;
 use crate::error::{Error, Result};
@@ -21,6 +22,8 @@ type Range = (Bound<u64>, Bound<u64>);
 const MAGIC: &[u8; 9] = b"redb\x1a\x0a\xa9\x0d\x0a";
 /// In the byte behind it: the file was not closed cleanly.
 const NOT_CLOSED: u8 = 2;
+/// In the same byte: the last commit was on the disk before it became the last one.
+const TWO_PHASES: u8 = 4;
 
 /// Where the bytes of a store are, for as long as the store is open, whatever redb handles come and go.
 pub(super) struct Medium {
@@ -38,7 +41,7 @@ impl fmt::Debug for Medium {
 }
 
 enum Place {
-    File(Arc<dyn DiskFile>),
+    File(PageFile),
     Memory(InMemoryBackend),
 }
 
@@ -56,7 +59,7 @@ impl Medium {
             None => LockOwner::Simple(Arc::clone(&file)),
         };
         let locks = Locks::new(owner);
-        Ok(Self { path: path.to_owned(), place: Place::File(file), locks, process: std::process::id() })
+        Ok(Self { path: path.to_owned(), place: Place::File(PageFile::new(file)), locks, process: std::process::id() })
     }
 
     /// Memory.
@@ -70,8 +73,16 @@ impl Medium {
         &self.path
     }
 
-    /// The length in bytes.
-    pub(super) fn len(&self) -> io::Result<u64> {
+    /// How many bytes it takes.
+    pub(super) fn size(&self) -> io::Result<u64> {
+        match &self.place {
+            Place::File(file) => file.file().len(),
+            Place::Memory(memory) => memory.len(),
+        }
+    }
+
+    /// The length that redb knows.
+    fn len(&self) -> io::Result<u64> {
         match &self.place {
             Place::File(file) => file.len(),
             Place::Memory(memory) => memory.len(),
@@ -88,7 +99,7 @@ impl Medium {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         match &self.place {
-            Place::File(file) => file.read_at(offset, out),
+            Place::File(file) => file.read(offset, out),
             Place::Memory(memory) => memory.read(offset, out),
         }
     }
@@ -96,7 +107,7 @@ impl Medium {
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.refuse_forked()?;
         match &self.place {
-            Place::File(file) => file.write_at(offset, bytes),
+            Place::File(file) => file.write(offset, bytes),
             Place::Memory(memory) => memory.write(offset, bytes),
         }
     }
@@ -109,6 +120,15 @@ impl Medium {
         }
     }
 
+    /// Writes what belongs to the writes before it.
+    fn finish_writes(&self) -> io::Result<()> {
+        self.refuse_forked()?;
+        match &self.place {
+            Place::File(file) => file.write_sums(),
+            Place::Memory(_) => Ok(()),
+        }
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.refuse_forked()?;
         match &self.place {
@@ -117,20 +137,20 @@ impl Medium {
         }
     }
 
-    /// What is in the file, if it is not redb's.
+    /// What is in the file, if it is no store.
     pub(super) fn foreign(&self) -> io::Result<Option<&'static str>> {
-        let len = self.len()?;
-        let mut bytes = vec![0; usize::try_from(len.min(512)).unwrap_or(512)];
-        self.read(0, &mut bytes)?;
-        Ok(if bytes.starts_with(MAGIC) {
-            None
-        } else if bytes.is_empty() {
+        let Place::File(file) = &self.place else { return Ok(None) };
+        let head = head(&**file.file())?;
+        Ok(if head.starts_with(MAGIC) {
+            let other = "it is a redb database of another application, or the page at byte 4096 is damaged";
+            (!file.has_sums()?).then_some(other)
+        } else if head.is_empty() {
             Some("it is empty")
-        } else if bytes.iter().all(|&byte| byte == 0) {
+        } else if head.iter().all(|&byte| byte == 0) {
             Some("it begins with zeros")
-        } else if bytes.starts_with(b"SQLite format 3\0") {
+        } else if head.starts_with(b"SQLite format 3\0") {
             Some("it is an SQLite database")
-        } else if bytes.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()) {
+        } else if head.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()) {
             Some("it looks like text")
         } else {
             Some("it holds something else")
@@ -139,16 +159,19 @@ impl Medium {
 
     /// After an unclean close, what memory holds of a file may differ from what the disk holds: a sync may have failed
     /// then. So everything is written out and read anew.
+    ///
+    /// A commit in one phase, as those of a vacuum are, may have become the last one before its pages or their checksums
+    /// were on the disk. redb then proves all pages by checksums of its own, and takes the commit before if it has to.
     fn trust_the_disk_only(&self) -> io::Result<()> {
         let Place::File(file) = &self.place else { return Ok(()) };
-        let mut head = [0; MAGIC.len() + 1];
-        if file.len()? < head.len() as u64 {
-            return Ok(());
-        }
-        file.read_at(0, &mut head)?;
-        if head.starts_with(MAGIC) && head.last().is_some_and(|flags| flags & NOT_CLOSED != 0) {
+        let head = head(&**file.file())?;
+        let flags = head.get(MAGIC.len()).copied().filter(|_| head.starts_with(MAGIC)).unwrap_or(0);
+        if flags & NOT_CLOSED != 0 {
             file.sync()?;
             file.drop_cache();
+            if flags & TWO_PHASES == 0 {
+                file.believe_all()?;
+            }
         }
         Ok(())
     }
@@ -164,6 +187,13 @@ impl Medium {
     pub(super) fn keep_locks(&self, keep: bool) {
         self.locks.keep.store(keep, Ordering::Release);
     }
+}
+
+/// The first bytes of a file, 512 at most.
+fn head(file: &dyn DiskFile) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(file.len()?.min(512)).unwrap_or(512)];
+    file.read_at(0, &mut bytes)?;
+    Ok(bytes)
 }
 
 /// redb's locks on a file. They belong to the store, not to one redb handle.
@@ -267,13 +297,12 @@ impl Backend {
 impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
         if !self.looked.swap(true, Ordering::AcqRel) {
+            if self.expect == Expect::Database && self.noted(Operation::Read, self.medium.foreign())?.is_some() {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
             self.noted(Operation::Sync, self.medium.trust_the_disk_only())?;
         }
-        let len = self.noted(Operation::Len, self.medium.len())?;
-        if len == 0 && self.expect == Expect::Database {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        Ok(len)
+        self.noted(Operation::Len, self.medium.len())
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
@@ -289,6 +318,7 @@ impl StorageBackend for Backend {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.noted(Operation::Write, self.medium.finish_writes())?;
         self.noted(Operation::Sync, self.medium.sync())
     }
 

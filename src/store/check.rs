@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use redb::{ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
 use super::keys::{COMPACTIONS, Compaction, KEYS, KeyBlock, SUPERSEDED, SupersededRow, find_key};
-use super::open::{Store, begin_write};
+use super::open::{Handle, Store, begin_write};
 use super::read::{decode_entry, decode_stored_chunk, required_meta};
 use super::schema::{
     CHUNKS, ChunkKey, DELETED, DeletedRow, INDEX, Identity, IndexRow, LogKey, META, NextTopic, PARTITIONS,
@@ -15,7 +15,7 @@ use super::schema::{
 use super::trouble::FromRedb;
 use crate::codec::{Place, RecordBatch};
 use crate::compaction::KeyHash;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::types::{LogId, Offset, TopicId};
 
 /// What a check has found and counted.
@@ -63,7 +63,7 @@ impl Store {
         let mut check = StoreCheck::default();
         {
             let _writer = self.writer.lock();
-            let mut handle = self.handle.write();
+            let mut handle = self.alone()?;
             let trouble = std::sync::Arc::clone(&handle.trouble);
             let checked = trouble.guard(|| handle.database_mut()?.check_integrity().redb());
             match (checked, trouble.gravest()) {
@@ -73,10 +73,7 @@ impl Store {
                 (Err(_), Some((_, cause))) => check.find(format!("redb's pages can't be checked: {cause}")),
             }
             if !check.findings.is_empty() {
-                let generation = handle.generation;
-                drop(handle);
-                self.reopen(generation)?;
-                handle = self.handle.write();
+                self.replace(&mut handle)?;
             }
             let trouble = std::sync::Arc::clone(&handle.trouble);
             let walked = trouble.guard(|| {
@@ -99,9 +96,19 @@ impl Store {
     pub(crate) fn stats(&self) -> Result<StoreStats> {
         let file = self.size_on_disk()?;
         let _writer = self.writer.lock();
-        let handle = self.handle();
-        let counted = handle.trouble.guard(|| {
-            let transaction = begin_write(handle.database()?)?;
+        // A reader that meets a bad page fails the handle for all.
+        let counted = self.handle().count(file);
+        counted.or_else(|error| match error {
+            Error::Corrupt { .. } | Error::Io { .. } => self.alone()?.count(file),
+            error => Err(error),
+        })
+    }
+}
+
+impl Handle {
+    fn count(&self, file: u64) -> Result<StoreStats> {
+        let counted = self.trouble.guard(|| {
+            let transaction = begin_write(self.database()?)?;
             let stats = transaction.stats().redb()?;
             transaction.abort().redb()?;
             Ok(StoreStats {
@@ -111,7 +118,7 @@ impl Store {
                 unused: stats.fragmented_bytes(),
             })
         });
-        counted.map_err(|error| handle.trouble.gravest().map_or(error, |(_, cause)| cause))
+        counted.map_err(|error| self.trouble.gravest().map_or(error, |(_, cause)| cause))
     }
 }
 
@@ -256,9 +263,15 @@ impl StoreCheck {
     ) -> Result<(BTreeMap<LogKey, Walked>, BTreeMap<ChunkKey, IndexRow>)> {
         let mut walked: BTreeMap<LogKey, Walked> = BTreeMap::new();
         let mut chunks = BTreeMap::new();
+        let mut before = None;
         for entry in transaction.open_table(CHUNKS).redb()?.iter().redb()? {
-            let (key, value) = entry.redb()?;
+            let entry = entry.redb().inspect_err(|_| {
+                let before = before.map_or("the beginning".to_owned(), chunk_words);
+                self.find(format!("the chunk behind {before} can't be read"));
+            });
+            let (key, value) = entry?;
             let (key, bytes) = (key.value(), value.value());
+            before = Some(key);
             let log = chunk_of(key).0;
             if self.is_enough() {
                 break;

@@ -24,9 +24,9 @@
 //! -4  u32  CRC-32C of the table's name, the key and everything before it
 //! ```
 //!
-//! redb does not verify its own pages when it reads them. So chunks and rows carry checksums that cover their keys, and
-//! a read checks that the chunks of a partition follow one another without a hole: damage is an error, never another
-//! record, and never a record less.
+//! redb does not verify its own pages when it reads them: [`pages`] does. Chunks and rows carry checksums that cover their
+//! keys, and a read checks that the chunks of a partition follow one another without a hole: damage is an error, never
+//! another record, and never a record less.
 //!
 //! # What holds between the tables
 //!
@@ -57,6 +57,7 @@ mod free;
 mod groups;
 mod keys;
 mod open;
+mod pages;
 mod read;
 mod schema;
 mod trouble;

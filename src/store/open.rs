@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError, TableError, WriteTransaction};
 
 use super::backend::{Backend, Expect, Medium};
@@ -121,7 +121,7 @@ impl Store {
 
     /// Bytes of the file. It does not shrink by itself; free pages in it are used again.
     pub(crate) fn size_on_disk(&self) -> Result<u64> {
-        self.medium.len().map_err(|error| Error::io("find the length of", self.path(), error))
+        self.medium.size().map_err(|error| Error::io("find the length of", self.path(), error))
     }
 
     /// Gives room on a full disk to something other than an update. The next update takes it back, if there is room then.
@@ -145,9 +145,20 @@ impl Store {
     /// Opens the file anew, unless somebody else has done it since `generation`, or a sync has failed.
     pub(super) fn reopen(&self, generation: u64) -> Result<()> {
         let mut handle = self.handle.write();
-        if handle.generation != generation {
-            return Ok(());
+        if handle.generation == generation { self.replace(&mut handle) } else { Ok(()) }
+    }
+
+    /// The handle, in order and not shared.
+    pub(super) fn alone(&self) -> Result<RwLockWriteGuard<'_, Handle>> {
+        let mut handle = self.handle.write();
+        if handle.trouble.gravest().is_some() {
+            self.replace(&mut handle)?;
         }
+        Ok(handle)
+    }
+
+    /// Opens the file anew for all.
+    pub(super) fn replace(&self, handle: &mut Handle) -> Result<()> {
         if handle.unsynced || handle.trouble.gravest().is_some_and(|(severity, _)| severity == Severity::Unsynced) {
             return Err(Error::ReopenRequired { source: Arc::new(handle.failure()) });
         }
@@ -156,14 +167,15 @@ impl Store {
         let _ = handle.take().map(|database| handle.trouble.guard(|| database.close().redb()));
         let opened = Handle::open(&self.medium, self.options, Expect::Database);
         self.medium.keep_locks(false);
+        let generation = handle.generation.wrapping_add(1);
         match opened {
             Ok(mut fresh) => {
-                fresh.generation = generation.wrapping_add(1);
+                fresh.generation = generation;
                 *handle = fresh;
                 Ok(())
             }
             Err(error) => {
-                handle.generation = generation.wrapping_add(1);
+                handle.generation = generation;
                 Err(error)
             }
         }

@@ -1,5 +1,6 @@
 //! Reading: the catalogue at opening, runs of records, and offsets by time. Every call opens a snapshot and closes it.
 
+use std::cell::Cell;
 use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 
@@ -55,8 +56,7 @@ impl Store {
             let partitions = all_rows(&transaction.open_table(PARTITIONS).redb()?)?;
             let partitions = partitions.into_iter().map(|(key, row)| (log_of(key), row));
             let is_gone = |log: LogId| deleted.iter().any(|(number, _)| *number == log.topic.0);
-            // Where the tables are said to be may be damaged. Finding that out here is an error; in an update, with other
-            // tables open, it would be a panic in redb and then another one as those are closed, which ends the process.
+            // One that is missing is an error here, and would be made by an update.
             for table in [CHUNKS, INDEX, SEGMENTS, KEYS, SUPERSEDED] {
                 transaction.open_table(table).redb()?;
             }
@@ -91,7 +91,8 @@ impl Store {
         max_bytes: usize,
         out: &mut Vec<Arc<RecordBatch>>,
     ) -> Result<()> {
-        out.append(&mut self.view(|transaction| {
+        let reached = Cell::new(from);
+        let read = self.view(|transaction| {
             let chunks = transaction.open_table(CHUNKS).redb()?;
             // A range would load the chunks at both of its ends; a cursor loads those that it is asked for.
             let mut cursor = chunks.lower_bound(Bound::Included(chunk_key(log, from))).redb()?;
@@ -99,6 +100,7 @@ impl Store {
             let mut bytes = 0;
             let mut expected = from;
             while expected < until && (batches.is_empty() || bytes < max_bytes) {
+                reached.set(expected);
                 let next = cursor.next().redb()?.filter(|(key, _)| chunk_of(key.value()).0 == log);
                 let batch = next.map(|(key, value)| decode_stored_chunk(key.value(), value.value(), topic));
                 match batch.transpose()? {
@@ -112,7 +114,8 @@ impl Store {
                 }
             }
             Ok(batches)
-        })?);
+        });
+        out.append(&mut read.map_err(|error| error.at(self.path(), || format!("{log}, offset {}", reached.get())))?);
         Ok(())
     }
 

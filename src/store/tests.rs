@@ -1014,36 +1014,41 @@ fn a_damaged_store_gives_what_was_stored_or_an_error() {
     let path = directory.path().join("damaged");
     let disk: Arc<dyn Disk> = Arc::new(Bytes);
     let (mut refused, mut right) = (0, 0);
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
     for seed in 0..2_000 {
         let mut bytes = sound.clone();
         damage(&mut bytes, &mut Random(seed));
         std::fs::write(&path, &bytes).unwrap();
-        let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| -> Result<()> {
+        let use_all = || -> Result<()> {
             let store = Store::open(&disk, &path, OPTIONS)?;
             let loaded = store.load()?;
-            assert_eq!((loaded.topics, loaded.partitions), (catalogue.topics.clone(), catalogue.partitions.clone()));
+            assert_eq!((&loaded.topics, &loaded.partitions), (&catalogue.topics, &catalogue.partitions), "seed {seed}");
             for (log, expected) in logs.iter().zip(&expected) {
-                assert_eq!(&read_all(&store, *log, 0, 20_000)?, expected, "records");
+                assert_eq!(&read_all(&store, *log, 0, 20_000)?, expected, "seed {seed}");
             }
-            assert_eq!(read_groups(&store)?, expected_groups, "groups");
+            assert_eq!(read_groups(&store)?, expected_groups, "seed {seed}");
             if seed % 4 == 0 {
                 store.check()?;
             }
-            Ok(())
-        }));
-        match read {
-            Ok(Ok(())) => right += 1,
-            Ok(Err(_)) => refused += 1,
-            Err(panic) => {
-                std::panic::set_hook(hook);
-                eprintln!("seed {seed}");
-                std::panic::resume_unwind(panic);
+            let behind = expected.iter().map(|records| records.len() as u64);
+            for (log, end) in logs.iter().zip(behind) {
+                append(&store, *log, &[batch(*log, end, &[9; 40], 200)])?;
+                store.update(Purpose::Free, |update| {
+                    update.set_log_start(*log, Offset::new(end / 2))?;
+                    update.free_below_log_start(*log, 100)
+                })?;
+            }
+            store.vacuum()
+        };
+        match use_all() {
+            Ok(()) => right += 1,
+            Err(error) => {
+                // Of all pages, redb's header alone is not proven.
+                let is_header = bytes.len() < 4_096 || bytes[..4_096] != sound[..4_096];
+                assert!(is_header || !error.to_string().contains("panicked"), "seed {seed}: {error}");
+                refused += 1;
             }
         }
     }
-    std::panic::set_hook(hook);
     assert!(refused > 200 && right > 200, "{refused} refused, {right} right");
 }
 

@@ -60,6 +60,9 @@ impl Trouble {
             Operation::Write | Operation::SetLen => Severity::Broken,
             Operation::Sync => Severity::Unsynced,
         };
+        if severity == Severity::Unreadable && error.kind() == io::ErrorKind::InvalidData {
+            return self.raise(severity, Error::corrupt(path.display().to_string(), error.to_string()));
+        }
         // A sync that finds no room has lost what it should have kept: that is not a full disk any more.
         let copy = match error.raw_os_error() {
             Some(code) if severity != Severity::Unsynced => io::Error::from_raw_os_error(code),

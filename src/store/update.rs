@@ -1,12 +1,13 @@
 //! Changing the store: one redb transaction an update, and what happens when it fails.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use redb::{ReadableDatabase, ReadableTable, Table, WriteTransaction};
 
 use super::groups::{GROUPS, OFFSETS};
 use super::keys::{COMPACTIONS, KEYS, SUPERSEDED};
-use super::open::{Store, begin_write};
+use super::open::{Handle, Store, begin_write};
 use super::read::meta;
 use super::schema::{
     CHUNKS, ChunkKey, DELETED, INDEX, LogKey, META, MetaRow, NextTopic, PARTITIONS, PartitionRow, SEGMENTS, Session,
@@ -54,13 +55,15 @@ impl Store {
         if let Some(failure) = &writer.stopped {
             return Err(Error::ReopenRequired { source: Arc::new(failure.clone()) });
         }
-        let mut ended = self.attempt(&work);
+        let mut ended = self.attempt(self.handle(), &work);
+        // Perhaps it was a reader that met a bad page, which fails the handle for all, and may meet it again.
+        let again = || self.alone().map_or_else(Ended::Failed, |handle| self.attempt(handle, &work));
         if matches!(ended, Ended::Unreadable(_)) {
-            ended = self.attempt(&work);
+            ended = again();
         }
         let may_release = purpose == Purpose::Free && matches!(ended, Ended::Full);
         if may_release && writer.ballast.as_mut().is_some_and(super::ballast::Ballast::release) {
-            ended = self.attempt(&work);
+            ended = again();
         }
         match ended {
             Ended::Done(value) => {
@@ -109,11 +112,12 @@ impl Store {
     }
 
     fn compact(&self) -> Ended<()> {
-        let mut handle = self.handle.write();
+        let mut handle = match self.alone() {
+            Ok(handle) => handle,
+            Err(error) => return Ended::Failed(error),
+        };
         let trouble = Arc::clone(&handle.trouble);
         let compacted = trouble.guard(|| handle.database_mut()?.compact().redb());
-        let generation = handle.generation;
-        drop(handle);
         let (error, severity) = match (compacted, trouble.gravest()) {
             (Ok(_), _) => {
                 trouble.forget_full();
@@ -123,7 +127,7 @@ impl Store {
             (Err(_), Some((severity, cause))) => (cause, severity),
         };
         match severity {
-            Severity::Full | Severity::Unreadable => match self.reopen(generation) {
+            Severity::Full | Severity::Unreadable => match self.replace(&mut handle) {
                 Err(error) => Ended::Failed(error),
                 Ok(()) if severity == Severity::Full => Ended::Full,
                 Ok(()) => Ended::Unreadable(error),
@@ -132,8 +136,11 @@ impl Store {
         }
     }
 
-    fn attempt<T>(&self, work: &impl Fn(&mut Update<'_>) -> Result<T>) -> Ended<T> {
-        let handle = self.handle();
+    fn attempt<T>(
+        &self,
+        handle: impl Deref<Target = Handle>,
+        work: &impl Fn(&mut Update<'_>) -> Result<T>,
+    ) -> Ended<T> {
         // Known once the commit is under way.
         let mut outcome = None;
         let result = handle.trouble.guard(|| {
@@ -153,7 +160,6 @@ impl Store {
             committed
         });
         let trouble = handle.trouble.gravest();
-        let generation = handle.generation;
         drop(handle);
         let (severity, cause) = match (result, trouble, outcome) {
             (Ok(()), _, Some((value, _))) => {
@@ -163,15 +169,15 @@ impl Store {
             (Ok(()), ..) => return Ended::Failed(Error::corrupt("the store", "a commit came to no end")),
             (Err(error), None, _) => return self.ended_by_work(error),
             (Err(_), Some((severity, cause)), Some(outcome)) if severity <= Severity::Unreadable => {
-                match self.reopen(generation).and_then(|()| self.count_of_updates()) {
+                match self.alone().and_then(|handle| handle.count_of_updates()) {
                     Err(error) => return Ended::Failed(error),
                     Ok(Updates(number)) if number == outcome.1 => return Ended::Done(outcome.0),
                     Ok(_) => (severity, cause),
                 }
             }
-            (Err(_), Some((severity, cause)), _) if severity <= Severity::Unreadable => match self.reopen(generation) {
+            (Err(_), Some((severity, cause)), _) if severity <= Severity::Unreadable => match self.alone() {
                 Err(error) => return Ended::Failed(error),
-                Ok(()) => (severity, cause),
+                Ok(_) => (severity, cause),
             },
             (Err(_), Some(trouble), _) => trouble,
         };
@@ -189,11 +195,12 @@ impl Store {
             error => Ended::Refused(error),
         }
     }
+}
 
+impl Handle {
     fn count_of_updates(&self) -> Result<Updates> {
-        let handle = self.handle();
-        handle.trouble.guard(|| {
-            let table = handle.database()?.begin_read().redb()?.open_table(META).redb()?;
+        self.trouble.guard(|| {
+            let table = self.database()?.begin_read().redb()?.open_table(META).redb()?;
             meta::<Updates>(&table)?.ok_or_else(|| Error::corrupt("the store", "the count of updates is missing"))
         })
     }

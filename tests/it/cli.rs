@@ -710,15 +710,27 @@ fn a_consumer_stopped_by_a_signal_closes_the_file() {
 #[test]
 fn check_finds_what_was_changed_and_exits_with_1() {
     let tool = Tool::with_orders(1);
-    let value = b"a value that is found in the file";
-    tool.produce(&[], value);
+    let value = b"a value that is found in the file, ".repeat(300);
+    tool.produce(&[], &value);
     assert!(tool.succeed(&["check"]).starts_with("healthy: "));
     let path = tool.directory.path().join("app.brooklet");
-    let mut bytes = fs::read(&path).unwrap();
-    let places: Vec<_> = (0..bytes.len() - value.len()).filter(|&i| bytes[i..].starts_with(value)).collect();
+    let sound = fs::read(&path).unwrap();
+    let places: Vec<_> = (0..sound.len() - value.len()).filter(|&i| sound[i..].starts_with(&value)).collect();
     assert!(!places.is_empty());
-    places.iter().for_each(|&i| bytes[i] ^= 1);
-    fs::write(&path, bytes).unwrap();
+    let damage = |at: usize| {
+        let mut bytes = sound.clone();
+        places.iter().for_each(|&i| bytes[i + at] ^= 1);
+        fs::write(&path, bytes).unwrap();
+    };
+
+    // Where redb believes what is on its page.
+    damage(0);
+    let output = tool.run(&["check"]);
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("the page at byte ") && said.contains("restore the file from a copy"), "{said}");
+
+    damage(value.len() - 1);
     let output = tool.run(&["check"]);
     let (report, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert_eq!(output.status.code(), Some(1), "{report}{said}");

@@ -11,9 +11,10 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use brooklet::{Broker, CleanupPolicy, Error, NewTopic, TopicConfig};
+use brooklet::{Broker, CleanupPolicy, Error, NewTopic, OffsetReset, TopicConfig, TopicPartition};
 
 use crate::crash::{Knobs, PATH, create, from_env, scale, send_one, sends};
 use crate::model::{Choices, Model, Step};
@@ -502,4 +503,45 @@ fn damaged_files_take_little_memory() {
     let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}\n{said}\n{errors}", output.status);
     assert!(said.contains("a_damaged_store"), "{said}");
+}
+
+/// Such a page fails redb's handle for everybody, at any time. Without debug assertions only: with them, redb reads all pages
+/// of a file that it opens.
+#[test]
+#[cfg_attr(debug_assertions, ignore = "needs --release")]
+fn a_consumer_that_meets_a_damaged_page_again_and_again_does_not_keep_producers_from_going_on() {
+    let (disk, _) = written(true);
+    let sound = disk.bytes(PATH).unwrap();
+    let partition = TopicPartition::new("a", 1);
+    let read_all = |broker: &Broker| {
+        let mut consumer = broker.consumer().offset_reset(OffsetReset::Earliest).assign([partition.clone()])?;
+        while !consumer.poll(Duration::ZERO)?.is_empty() {}
+        Ok(())
+    };
+    // A record may be in pages, too, that are free by now.
+    let places = (0..sound.len()).filter(|&at| sound[at..].starts_with(b"a 21 "));
+    let broker = places.filter_map(|at| {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 1;
+        disk.put(PATH, &bytes);
+        let broker = Knobs::TINY.open(&disk).ok()?;
+        let error: Error = read_all(&broker).err()?;
+        error.to_string().contains("the page at byte").then_some(broker)
+    });
+    let broker = { broker }.next().expect("a record in a page that is read");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Acquire) {
+                let error = read_all(&broker).unwrap_err();
+                assert_says_what_is_wrong(&error);
+            }
+        });
+        let gone_on = (0..100).try_for_each(|number| {
+            Step::Send(sends(900 + number, 1, "b", 1, 50)).run(&broker)?;
+            broker.maintain()
+        });
+        stop.store(true, Ordering::Release);
+        gone_on.unwrap();
+    });
 }

@@ -1,0 +1,448 @@
+//! The pages of the store's file, with a checksum that is proven whenever redb reads one.
+//!
+//! redb believes what it reads: a flipped bit in one of its pages leads a search astray, makes it ask for gigabytes, or
+//! makes it panic, and panic again while that unwinds, which ends the process. So no such page reaches it. A page has its
+//! checksum beside it, on a page of checksums, and reading one that does not match is an error.
+//!
+//! Of a page that is longer than a block of 4 KiB, only the first block counts: redb's own fields are at its front. What
+//! lies behind them are our values, and each of these has a checksum of its own.
+//!
+//! Writing a checksum overwrites a page that holds those of others. These stay the same bytes, so no crash can change them;
+//! and a page that no commit points to yet may have any checksum.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::disk::DiskFile;
+
+/// What redb calls a page, and reads and writes at least, but for the header at the file's front.
+const BLOCK: u64 = 4_096;
+const BLOCK_LEN: usize = 4_096;
+
+/// How a block of checksums begins, once it has any.
+const MAGIC: &[u8; 8] = b"brooksum";
+/// Blocks whose checksums fit behind it. Few in tests, so that a small store has many groups.
+const GROUP: u64 = if cfg!(test) { 6 } else { 1_022 };
+
+/// Blocks of checksums that are kept in memory: those of 4 GiB.
+const MAX_CLEAN: usize = 1_024;
+
+/// A file as redb sees it, without the blocks of checksums.
+pub(super) struct PageFile {
+    file: Arc<dyn DiskFile>,
+    sums: Mutex<Sums>,
+}
+
+impl PageFile {
+    pub(super) fn new(file: Arc<dyn DiskFile>) -> Self {
+        Self { file, sums: Mutex::default() }
+    }
+
+    /// The file with everything that is in it.
+    pub(super) fn file(&self) -> &Arc<dyn DiskFile> {
+        &self.file
+    }
+
+    /// Whether the file has a block of checksums where a store has its first.
+    pub(super) fn has_sums(&self) -> io::Result<bool> {
+        let mut magic = [0; MAGIC.len()];
+        let at = place_of_sums(0);
+        if self.file.len()? < at + magic.len() as u64 {
+            return Ok(false);
+        }
+        self.file.read_at(at, &mut magic)?;
+        Ok(magic == *MAGIC)
+    }
+
+    /// Forgets what memory holds of the disk.
+    pub(super) fn drop_cache(&self) {
+        self.sums.lock().groups.retain(|_, sums| sums.is_dirty);
+        self.file.drop_cache();
+    }
+
+    /// Takes all pages as they are, and gives them their checksums.
+    pub(super) fn believe_all(&self) -> io::Result<()> {
+        let mut sums = self.sums.lock();
+        let mut bytes = [0; BLOCK_LEN];
+        for block in 1..len_without_sums(self.file.len()?) / BLOCK {
+            self.file.read_at(place_of(block), &mut bytes)?;
+            sums.set(&*self.file, block, sum_of(block, &bytes))?;
+        }
+        sums.write(&*self.file)?;
+        self.file.sync()
+    }
+
+    pub(super) fn len(&self) -> io::Result<u64> {
+        Ok(len_without_sums(self.file.len()?))
+    }
+
+    pub(super) fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        for (at, range) in pieces(offset, out.len()) {
+            self.file.read_at(at, out.get_mut(range).unwrap_or_default())?;
+        }
+        match (out.first_chunk::<BLOCK_LEN>(), offset / BLOCK) {
+            (Some(bytes), block @ 1..) => {
+                let sum = self.sums.lock().get(&*self.file, block)?;
+                if sum == sum_of(block, bytes) { Ok(()) } else { Err(damaged("page", place_of(block))) }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes bytes to the file, and their checksum to memory. It gets to the file by [`write_sums`](Self::write_sums).
+    pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        for (at, range) in pieces(offset, bytes.len()) {
+            self.file.write_at(at, bytes.get(range).unwrap_or_default())?;
+        }
+        let block = offset / BLOCK;
+        // redb writes its header whenever it likes, with checksums of its own.
+        if block == 0 {
+            return Ok(());
+        }
+        let (blocks, rest) = bytes.as_chunks::<BLOCK_LEN>();
+        if !rest.is_empty() || !offset.is_multiple_of(BLOCK) {
+            return Err(io::Error::other("redb wrote a part of a page, which its version 4.6 does not"));
+        }
+        let mut sums = self.sums.lock();
+        for ((block, bytes), is_first) in
+            (block..).zip(blocks).zip(std::iter::once(true).chain(std::iter::repeat(false)))
+        {
+            sums.set(&*self.file, block, if is_first { sum_of(block, bytes) } else { 0 })?;
+        }
+        Ok(())
+    }
+
+    /// Writes the checksums that are not in the file yet. They are on the disk when a sync behind it has returned.
+    pub(super) fn write_sums(&self) -> io::Result<()> {
+        self.sums.lock().write(&*self.file)
+    }
+
+    pub(super) fn set_len(&self, len: u64) -> io::Result<()> {
+        let len = len_with_sums(len);
+        self.file.set_len(len)?;
+        self.sums.lock().groups.retain(|&group, _| place_of_sums(group) < len);
+        Ok(())
+    }
+
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+}
+
+/// Blocks of checksums in memory, by their number.
+#[derive(Default)]
+struct Sums {
+    groups: BTreeMap<u64, Group>,
+}
+
+struct Group {
+    bytes: Box<[u8; BLOCK_LEN]>,
+    is_dirty: bool,
+}
+
+impl Sums {
+    fn get(&mut self, file: &dyn DiskFile, block: u64) -> io::Result<u32> {
+        let (group, entry) = self.find(file, block)?;
+        Ok(u32::from_le_bytes(group.bytes.get(entry).and_then(|bytes| bytes.try_into().ok()).unwrap_or_default()))
+    }
+
+    fn set(&mut self, file: &dyn DiskFile, block: u64, sum: u32) -> io::Result<()> {
+        let (group, entry) = self.find(file, block)?;
+        group.is_dirty = true;
+        if let Some(magic) = group.bytes.first_chunk_mut() {
+            *magic = *MAGIC;
+        }
+        if let Some(bytes) = group.bytes.get_mut(entry) {
+            bytes.copy_from_slice(&sum.to_le_bytes());
+        }
+        Ok(())
+    }
+
+    /// Where the checksum of a block is.
+    fn find(&mut self, file: &dyn DiskFile, block: u64) -> io::Result<(&mut Group, Range<usize>)> {
+        let (group, index) = group_of(block);
+        if !self.groups.contains_key(&group) {
+            if self.groups.len() >= MAX_CLEAN {
+                self.groups.retain(|_, sums| sums.is_dirty);
+            }
+            self.groups.insert(group, Group::read(file, group)?);
+        }
+        let start = MAGIC.len() + 4 * index;
+        let found = self.groups.get_mut(&group).map(|group| (group, start..start + 4));
+        found.ok_or_else(|| io::Error::other("a block of checksums that was read is gone"))
+    }
+
+    fn write(&mut self, file: &dyn DiskFile) -> io::Result<()> {
+        for (&number, group) in self.groups.iter_mut().filter(|(_, group)| group.is_dirty) {
+            file.write_at(place_of_sums(number), &*group.bytes)?;
+            group.is_dirty = false;
+        }
+        Ok(())
+    }
+}
+
+impl Group {
+    fn read(file: &dyn DiskFile, number: u64) -> io::Result<Self> {
+        let mut bytes = Box::new([0; BLOCK_LEN]);
+        let at = place_of_sums(number);
+        file.read_at(at, &mut *bytes)?;
+        if bytes.starts_with(MAGIC) || bytes.iter().all(|&byte| byte == 0) {
+            Ok(Self { bytes, is_dirty: false })
+        } else {
+            Err(damaged("page of checksums", at))
+        }
+    }
+}
+
+/// The checksum of a block: CRC-32C of its number and its bytes. 0 is that of zeros only, which is what a block holds that was
+/// never written.
+fn sum_of(block: u64, bytes: &[u8; BLOCK_LEN]) -> u32 {
+    match crc32c::crc32c_append(crc32c::crc32c(&block.to_le_bytes()), bytes) {
+        _ if bytes.iter().all(|&byte| byte == 0) => 0,
+        0 => 1,
+        sum => sum,
+    }
+}
+
+fn damaged(what: &str, at: u64) -> io::Error {
+    let words = format!("the {what} at byte {at} is not what was written there; restore the file from a copy");
+    io::Error::new(io::ErrorKind::InvalidData, words)
+}
+
+/// The group that a block belongs to, and its place in it. The first block belongs to none.
+fn group_of(block: u64) -> (u64, usize) {
+    let behind_first = block.saturating_sub(1);
+    (behind_first / GROUP, usize::try_from(behind_first % GROUP).unwrap_or_default())
+}
+
+/// Where the checksums of a group are in the file: before its first block.
+fn place_of_sums(group: u64) -> u64 {
+    (1 + group * (GROUP + 1)) * BLOCK
+}
+
+/// Where a block is in the file.
+fn place_of(block: u64) -> u64 {
+    if block == 0 { 0 } else { (block + group_of(block).0 + 1) * BLOCK }
+}
+
+/// The places of bytes that are adjacent for redb: more than one when checksums lie between them.
+fn pieces(offset: u64, len: usize) -> impl Iterator<Item = (u64, Range<usize>)> {
+    let mut done = 0_usize;
+    std::iter::from_fn(move || {
+        let offset = offset + done as u64;
+        let block = offset / BLOCK;
+        // The next block that has checksums before it.
+        let end = if block == 0 { 1 } else { (group_of(block).0 + 1) * GROUP + 1 };
+        let fits = usize::try_from(end * BLOCK - offset).unwrap_or(usize::MAX);
+        let range = done..len.min(done.saturating_add(fits));
+        done = range.end;
+        (!range.is_empty()).then(|| (place_of(block) + offset % BLOCK, range))
+    })
+}
+
+/// How long the file is that holds `len` bytes and their checksums.
+fn len_with_sums(len: u64) -> u64 {
+    len + len.saturating_sub(BLOCK).div_ceil(GROUP * BLOCK) * BLOCK
+}
+
+/// How many bytes other than checksums are in a file of `len` bytes.
+fn len_without_sums(len: u64) -> u64 {
+    let behind_first = len.saturating_sub(BLOCK);
+    let whole = behind_first / ((GROUP + 1) * BLOCK);
+    let rest = behind_first % ((GROUP + 1) * BLOCK);
+    len.min(BLOCK) + whole * GROUP * BLOCK + rest.saturating_sub(BLOCK)
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: redb reads what it wrote, or an error. Strategy: every place that can be damaged is, and the pages are compared with
+    //! those of a plain file, over many small groups.
+
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::disk::sim_disk::SimDisk;
+    use crate::disk::{Disk, OpenMode};
+
+    const PATH: &str = "/d/pages";
+
+    fn open(sim: &SimDisk) -> PageFile {
+        PageFile::new(sim.open(Path::new(PATH), OpenMode::OrCreate).unwrap())
+    }
+
+    fn page(fill: u8, blocks: usize) -> Vec<u8> {
+        vec![fill; blocks * BLOCK_LEN]
+    }
+
+    /// What a page holds that begins at a block.
+    fn fill(block: u64) -> u8 {
+        u8::try_from(block).unwrap()
+    }
+
+    fn read(pages: &PageFile, block: u64, blocks: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = page(0xee, blocks);
+        pages.read(block * BLOCK, &mut bytes).map(|()| bytes)
+    }
+
+    /// Pages of one, two and four blocks, some over the end of a group.
+    fn written(sim: &SimDisk) -> Vec<(u64, usize)> {
+        let pages = open(sim);
+        let all = vec![(1, 2), (3, 1), (5, 4), (9, 4), (13, 1), (15, 4)];
+        pages.set_len(20 * BLOCK).unwrap();
+        for &(block, blocks) in &all {
+            pages.write(block * BLOCK, &page(fill(block), blocks)).unwrap();
+        }
+        pages.write_sums().unwrap();
+        all
+    }
+
+    fn change(sim: &SimDisk, at: u64, change: impl Fn(&mut [u8])) {
+        let mut bytes = sim.bytes(PATH).unwrap();
+        change(&mut bytes[usize::try_from(at).unwrap()..]);
+        sim.put(PATH, &bytes);
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_in_the_first_block_of_a_page_or_in_its_checksum_is_an_error() {
+        let sim = SimDisk::new();
+        for (block, blocks) in written(&sim) {
+            let sum = place_of_sums(group_of(block).0) + 8 + 4 * group_of(block).1 as u64;
+            for at in (place_of(block)..place_of(block) + BLOCK).step_by(97).chain(sum..sum + 4) {
+                change(&sim, at, |bytes| bytes[0] ^= 4);
+                let error = read(&open(&sim), block, blocks).unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::InvalidData, "block {block}, byte {at}");
+                change(&sim, at, |bytes| bytes[0] ^= 4);
+                assert_eq!(read(&open(&sim), block, blocks).unwrap(), page(fill(block), blocks));
+            }
+        }
+    }
+
+    #[test]
+    fn zeros_pages_of_other_places_and_damaged_checksums_are_errors() {
+        let sim = SimDisk::new();
+        written(&sim);
+        let sound = sim.bytes(PATH).unwrap();
+        let is_error = |sim: &SimDisk, words: &str| {
+            let error = read(&open(sim), 3, 1).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+            sim.put(PATH, &sound);
+        };
+        change(&sim, place_of(3), |bytes| bytes[..BLOCK_LEN].fill(0));
+        is_error(&sim, "the page at byte 16384 is not");
+        let from = usize::try_from(place_of(13) - place_of(3)).unwrap();
+        change(&sim, place_of(3), |bytes| bytes.copy_within(from..from + BLOCK_LEN, 0));
+        is_error(&sim, "the page at byte 16384 is not");
+        change(&sim, place_of_sums(0), |bytes| bytes[..BLOCK_LEN].fill(0));
+        is_error(&sim, "the page at byte 16384 is not");
+        change(&sim, place_of_sums(0), |bytes| bytes[3] ^= 1);
+        is_error(&sim, "the page of checksums at byte 4096 is not");
+    }
+
+    #[test]
+    fn the_header_is_not_proven() {
+        let sim = SimDisk::new();
+        written(&sim);
+        open(&sim).write(0, &page(7, 1)[..320]).unwrap();
+        change(&sim, 9, |bytes| bytes[0] ^= 1);
+        assert_eq!(read(&open(&sim), 0, 1).unwrap()[..10], [7, 7, 7, 7, 7, 7, 7, 7, 7, 6]);
+    }
+
+    #[test]
+    fn pages_may_be_taken_as_they_are() {
+        let sim = SimDisk::new();
+        let all = written(&sim);
+        for (block, _) in &all {
+            change(&sim, place_of(*block), |bytes| bytes[0] ^= 1);
+        }
+        change(&sim, place_of_sums(1), |bytes| bytes[..BLOCK_LEN].fill(0));
+        open(&sim).believe_all().unwrap();
+        for (block, blocks) in all {
+            assert_eq!(read(&open(&sim), block, blocks).unwrap()[..2], [fill(block) ^ 1, fill(block)]);
+        }
+    }
+
+    #[test]
+    fn a_file_without_checksums_is_told() {
+        let sim = SimDisk::new();
+        assert!(!open(&sim).has_sums().unwrap());
+        sim.put(PATH, &page(1, 3));
+        assert!(!open(&sim).has_sums().unwrap());
+        let sim = SimDisk::new();
+        written(&sim);
+        assert!(open(&sim).has_sums().unwrap());
+    }
+
+    #[test]
+    fn a_part_of_a_page_is_refused() {
+        let pages = open(&SimDisk::new());
+        pages.set_len(4 * BLOCK).unwrap();
+        assert!(pages.write(BLOCK, &[1; 100]).is_err());
+        assert!(pages.write(BLOCK + 512, &page(1, 1)).is_err());
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Write { block: u64, blocks: usize, fill: u8 },
+        SetLen { blocks: u64 },
+        Reopen,
+        DropCache,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            6 => (1_u64..60, 0_u32..3, any::<u8>())
+                .prop_map(|(block, order, fill)| Step::Write { block, blocks: 1 << order, fill }),
+            1 => (0_u64..64).prop_map(|blocks| Step::SetLen { blocks }),
+            1 => Just(Step::Reopen),
+            1 => Just(Step::DropCache),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn pages_are_those_of_a_plain_file(steps in proptest::collection::vec(step(), 1..60)) {
+            let sim = SimDisk::new();
+            let mut pages = open(&sim);
+            let mut plain: Vec<u8> = Vec::new();
+            // Where a page begins that was written, and was not cut off or written over since.
+            let mut known: BTreeMap<u64, usize> = BTreeMap::new();
+            for step in steps {
+                match step {
+                    Step::Write { block, blocks, fill } => {
+                        let at = usize::try_from(block).unwrap() * BLOCK_LEN;
+                        if at + blocks * BLOCK_LEN > plain.len() {
+                            continue;
+                        }
+                        pages.write(block * BLOCK, &page(fill, blocks)).unwrap();
+                        plain[at..at + blocks * BLOCK_LEN].fill(fill);
+                        let end = block + blocks as u64;
+                        known.retain(|&start, len| start + *len as u64 <= block || start >= end);
+                        known.insert(block, blocks);
+                    }
+                    Step::SetLen { blocks } => {
+                        pages.set_len(blocks * BLOCK).unwrap();
+                        plain.resize(usize::try_from(blocks).unwrap() * BLOCK_LEN, 0);
+                        known.retain(|&start, len| start + *len as u64 <= blocks);
+                    }
+                    Step::Reopen => {
+                        pages.write_sums().unwrap();
+                        pages = open(&sim);
+                    }
+                    Step::DropCache => pages.drop_cache(),
+                }
+                prop_assert_eq!(pages.len().unwrap(), plain.len() as u64);
+                prop_assert_eq!(len_with_sums(plain.len() as u64), pages.file().len().unwrap());
+                for (&block, &blocks) in &known {
+                    let at = usize::try_from(block).unwrap() * BLOCK_LEN;
+                    prop_assert_eq!(&read(&pages, block, blocks).unwrap(), &plain[at..at + blocks * BLOCK_LEN]);
+                }
+            }
+        }
+    }
+}
