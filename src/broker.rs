@@ -339,7 +339,8 @@ impl Builder {
         self
     }
 
-    /// Bytes of records after which they are moved from the journal into the store; default 8 MiB.
+    /// Bytes of records after which they are moved from the journal into the store; default 8 MiB. So much is moved at a time:
+    /// less lets a `send` that finds no room wait less, and costs more syncs.
     pub fn checkpoint_bytes(mut self, bytes: usize) -> Self {
         self.options.checkpoint_bytes = bytes;
         self

@@ -193,10 +193,6 @@ pub(crate) struct ChangedGroup {
 }
 
 impl GroupChanges {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.groups.is_empty()
-    }
-
     /// Adds the next change.
     pub(crate) fn add(&mut self, entry: GroupEntry) {
         let group = self.groups.entry(entry.group).or_default();
@@ -206,19 +202,6 @@ impl GroupChanges {
             }
             GroupChange::State(state) => group.state = Some(state),
             GroupChange::Delete => *group = ChangedGroup { deleted: true, ..ChangedGroup::default() },
-        }
-    }
-
-    /// Adds changes that came after all of these.
-    pub(crate) fn append(&mut self, later: GroupChanges) {
-        for (name, changed) in later.groups {
-            let group = self.groups.entry(name).or_default();
-            if changed.deleted {
-                *group = changed;
-            } else {
-                group.state = changed.state.or(group.state.take());
-                group.offsets.extend(changed.offsets);
-            }
         }
     }
 }
@@ -332,9 +315,8 @@ mod tests {
             before.iter().for_each(|entry| apply_one(&mut expected, entry));
             let mut groups = expected.clone();
             first.iter().chain(&later).for_each(|entry| apply_one(&mut expected, entry));
-            let mut changes: GroupChanges = first.into_iter().collect();
-            changes.append(later.into_iter().collect());
-            apply_all(&mut groups, &changes);
+            apply_all(&mut groups, &first.into_iter().collect());
+            apply_all(&mut groups, &later.into_iter().collect());
             prop_assert_eq!(groups, expected);
         }
     }

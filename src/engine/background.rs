@@ -162,7 +162,7 @@ impl Engine {
         }
         let checkpoint_due = self.checkpoint_due(&self.unapplied.lock());
         if checkpoint_due.is_some_and(|due| due <= now) {
-            self.checkpoint()?;
+            self.checkpoint_oldest()?;
         }
         if self.clean_due().is_some_and(|due| due <= now) {
             self.clean_in_background(clean_budget)?;
@@ -217,10 +217,10 @@ impl Engine {
 
     /// When what is unapplied should be moved into the store. On a full disk only who sends tries again.
     pub(crate) fn checkpoint_due(&self, unapplied: &Unapplied) -> Option<Instant> {
-        let since = unapplied.since?;
+        let since = unapplied.since()?;
         if self.storage_full.load(Ordering::SeqCst) {
             None
-        } else if unapplied.bytes >= self.options.checkpoint_bytes {
+        } else if unapplied.is_enough() {
             Some(since)
         } else {
             since.checked_add(self.options.checkpoint_interval)

@@ -17,7 +17,7 @@ impl Engine {
     pub(crate) fn check(&self) -> Result<CheckReport> {
         self.check_open()?;
         self.check_may_wait()?;
-        let _no_checkpoint = self.changing_store.lock();
+        let _no_checkpoint = self.changing_store.wait();
         let writer = self.writer.lock();
         let stored = self.store.check()?;
         let mut report = CheckReport {

@@ -1,6 +1,7 @@
 //! The checkpoint: what only the journal has moves into the store, in one store update that also stores how far it came.
 //!
-//! 1. Take what is unapplied, batches and changes of consumer groups, and the mark behind it: a whole number of frames.
+//! 1. Take the oldest portion of what is unapplied, batches and changes of consumer groups, and the mark behind it: a whole
+//!    number of frames.
 //! 2. If the journal's file has grown since it was synced, sync it: the mark must lie within the file, also after a crash.
 //! 3. Write the batches as chunks, the changes as rows, with the mark, in one store update. **Its commit is the commit point.**
 //! 4. Only then: forget the tail's batches, and let the journal use the frames' space again.
@@ -10,6 +11,7 @@
 //! A large group takes the same way without a frame: a checkpoint takes it behind everything that was acknowledged before,
 //! and the commit point is also that of its acknowledgement.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -17,26 +19,41 @@ use std::time::Instant;
 use super::Engine;
 use super::log::PartitionLog;
 use super::sequencer::{FinishedBatch, Group, LoggedBatch};
-use crate::codec::{GroupChanges, Mark, RecordBatch};
+use crate::codec::{GroupChanges, GroupEntry, Mark, RecordBatch};
 use crate::error::{Error, Result};
 use crate::store::{Purpose, Session, Update};
 
-/// What is acknowledged and the store does not have.
-#[derive(Debug, Default)]
+/// What is acknowledged and the store does not have: portions that a checkpoint takes one at a time, oldest first, so that a
+/// sender who waits for room waits for one of them.
+#[derive(Debug)]
 pub(crate) struct Unapplied {
+    closed: VecDeque<Portion>,
+    /// Takes what comes.
+    open: Portion,
+    /// A portion of so many bytes is closed.
+    portion_bytes: usize,
+}
+
+/// A whole number of frames.
+#[derive(Debug, Default)]
+struct Portion {
     /// In the one total order.
     batches: Vec<LoggedBatch>,
     groups: GroupChanges,
-    /// Behind the last of it; `None` in memory, or when nothing came since the broker was opened.
+    /// Behind the last of it; `None` in memory.
     end: Option<Mark>,
     /// What it takes of `buffer_memory`.
-    pub(crate) bytes: usize,
-    /// When the first of it came.
-    pub(crate) since: Option<Instant>,
+    bytes: usize,
+    /// When the first of it came; `None` while it is empty.
+    since: Option<Instant>,
 }
 
 impl Unapplied {
-    /// Makes the batches of an acknowledged group visible, and keeps all of it for the next checkpoint.
+    pub(crate) fn new(portion_bytes: usize) -> Self {
+        Self { closed: VecDeque::new(), open: Portion::default(), portion_bytes }
+    }
+
+    /// Makes the batches of an acknowledged group visible, and keeps all of it for a checkpoint.
     pub(crate) fn publish(
         &mut self,
         batches: impl Iterator<Item = FinishedBatch>,
@@ -44,80 +61,86 @@ impl Unapplied {
         end: Option<Mark>,
         at: Instant,
     ) {
+        let open = &mut self.open;
         for (log, batch) in batches {
-            let last = self.batches.pop_if(|(last, _)| Arc::ptr_eq(last, &log)).map(|(_, batch)| batch);
+            let last = open.batches.pop_if(|(last, _)| Arc::ptr_eq(last, &log)).map(|(_, batch)| batch);
             let unapplied = log.publish(last, batch).into_iter().flatten();
-            self.batches.extend(unapplied.map(|batch| (Arc::clone(&log), batch)));
+            open.batches.extend(unapplied.map(|batch| (Arc::clone(&log), batch)));
         }
-        group.entries.iter().for_each(|entry| self.groups.add(entry.clone()));
-        self.end = end;
-        self.bytes += group.bytes;
-        self.since.get_or_insert(at);
+        group.entries.iter().for_each(|entry| open.groups.add(entry.clone()));
+        open.end = end;
+        open.bytes += group.bytes;
+        open.since.get_or_insert(at);
+        if open.bytes >= self.portion_bytes {
+            self.closed.push_back(std::mem::take(open));
+        }
     }
 
-    fn is_empty(&self) -> bool {
-        self.batches.is_empty() && self.groups.is_empty()
+    /// When the oldest of it came; `None` while there is nothing.
+    pub(crate) fn since(&self) -> Option<Instant> {
+        self.closed.front().unwrap_or(&self.open).since
     }
 
+    /// Whether there is as much as a checkpoint takes.
+    pub(crate) fn is_enough(&self) -> bool {
+        !self.closed.is_empty()
+    }
+
+    /// Takes the oldest portion, if there is one.
+    fn take_oldest(&mut self) -> Vec<Portion> {
+        let open = &mut self.open;
+        Vec::from_iter(self.closed.pop_front().or_else(|| open.since.map(|_| std::mem::take(open))))
+    }
+
+    /// Takes everything, oldest first.
+    fn take_all(&mut self) -> Vec<Portion> {
+        let mut all = Vec::from(std::mem::take(&mut self.closed));
+        all.extend(self.open.since.map(|_| std::mem::take(&mut self.open)));
+        all
+    }
+
+    /// Puts back what was taken, in the order in which it was.
+    fn put_back(&mut self, taken: Vec<Portion>) {
+        taken.into_iter().rev().for_each(|portion| self.closed.push_front(portion));
+    }
+}
+
+impl Portion {
     fn batches(&self) -> impl Iterator<Item = BatchRef<'_>> {
         self.batches.iter().map(|(log, batch)| (log, &**batch))
-    }
-
-    fn take(&mut self) -> Self {
-        std::mem::take(self)
-    }
-
-    /// Puts what was taken back in front.
-    fn put_back(&mut self, mut taken: Self) {
-        if taken.is_empty() {
-            return;
-        }
-        taken.batches.append(&mut self.batches);
-        taken.groups.append(std::mem::take(&mut self.groups));
-        taken.end = self.end.or(taken.end);
-        taken.bytes += self.bytes;
-        *self = taken;
     }
 }
 
 impl Engine {
-    /// Runs a checkpoint, unless there is nothing to do.
+    /// Moves everything that is acknowledged into the store.
     pub(crate) fn checkpoint(&self) -> Result<()> {
-        let _turn = self.changing_store.lock();
-        self.checkpoint_locked()
+        let _turn = self.changing_store.wait();
+        self.checkpoint_locked(Unapplied::take_all)
     }
 
-    /// Like [`checkpoint`](Engine::checkpoint), unless somebody else keeps the store busy past the deadline.
-    pub(crate) fn checkpoint_until(&self, deadline: Instant) -> Result<()> {
-        match self.changing_store.try_lock_until(deadline) {
-            Some(_turn) => self.checkpoint_locked(),
-            None => Ok(()),
+    /// Moves the oldest portion into the store.
+    pub(crate) fn checkpoint_oldest(&self) -> Result<()> {
+        let _turn = self.changing_store.wait();
+        self.checkpoint_locked(Unapplied::take_oldest)
+    }
+
+    /// Makes room by a checkpoint, unless somebody else has made some, or keeps the store busy past the deadline.
+    pub(crate) fn checkpoint_for_room(&self, bytes: usize, deadline: Instant) -> Result<()> {
+        match self.changing_store.wait_until(deadline) {
+            Some(_turn) if !self.has_room(bytes) => self.checkpoint_locked(Unapplied::take_oldest),
+            _ => Ok(()),
         }
     }
 
     /// The checkpoint itself; `changing_store` is held.
-    fn checkpoint_locked(&self) -> Result<()> {
+    fn checkpoint_locked(&self, take: impl FnOnce(&mut Unapplied) -> Vec<Portion>) -> Result<()> {
         self.health.check()?;
-        let taken = self.unapplied.lock().take();
-        if taken.is_empty() {
-            return Ok(());
-        }
+        let taken = take(&mut self.unapplied.lock());
+        let Some(end) = taken.last().map(|last| last.end) else { return Ok(()) };
         let _guard = self.health.guard("a checkpoint");
-        let by_partition = sorted_by_partition(taken.batches());
-        let session = taken.end.map(Session::Open);
-        let applied = self.sync_journal_length().and_then(|()| {
-            self.update_store(Purpose::Grow, |update| {
-                apply(update, &by_partition)?;
-                update.apply_group_changes(&taken.groups)?;
-                set_session(update, session)
-            })
-        });
-        drop(by_partition);
+        let applied = self.apply(&taken, &[], &[], end);
         match applied {
-            Ok(()) => {
-                self.forget(&taken);
-                self.reuse_buffers(taken);
-            }
+            Ok(()) => self.forget(taken),
             Err(_) => self.unapplied.lock().put_back(taken),
         }
         let is_full = matches!(applied, Err(Error::StorageFull { .. }));
@@ -139,33 +162,49 @@ impl Engine {
         group: &Group,
         end: Option<Mark>,
     ) -> Result<bool> {
-        let Some(_turn) = self.changing_store.try_lock() else { return Ok(false) };
+        let Some(_turn) = self.changing_store.try_now() else { return Ok(false) };
         self.health.check()?;
-        let mut taken = self.unapplied.lock().take();
-        let changes: GroupChanges = group.entries.iter().cloned().collect();
-        let by_partition = sorted_by_partition(taken.batches().chain(batches.iter().map(|(log, batch)| (log, batch))));
-        let session = end.map(Session::Open);
-        let applied = self.sync_journal_length().and_then(|()| {
-            self.update_store(Purpose::Grow, |update| {
-                apply(update, &by_partition)?;
-                update.apply_group_changes(&taken.groups)?;
-                update.apply_group_changes(&changes)?;
-                set_session(update, session)
-            })
-        });
-        drop(by_partition);
-        if let Err(error) = applied {
+        let mut taken = self.unapplied.lock().take_all();
+        if let Err(error) = self.apply(&taken, batches, &group.entries, end) {
             self.unapplied.lock().put_back(taken);
             return if matches!(error, Error::StorageFull { .. }) { Ok(false) } else { Err(error) };
         }
-        taken.end = end;
-        taken.bytes += group.bytes;
         // The tail is emptied before the end moves on: else a reader at its end would look for the group's records in it.
-        self.forget(&taken);
+        taken.push(Portion { end, bytes: group.bytes, ..Portion::default() });
+        self.forget(taken);
         batches.iter().for_each(|(log, batch)| log.publish_stored(batch));
-        self.reuse_buffers(taken);
         self.sequencer.lock().reuse(batches.drain(..).map(|(_, batch)| batch));
         Ok(true)
+    }
+
+    /// Stores portions and, behind them, a group, in one update that also says how far the journal is applied.
+    fn apply(
+        &self,
+        portions: &[Portion],
+        batches: &[FinishedBatch],
+        entries: &[GroupEntry],
+        end: Option<Mark>,
+    ) -> Result<()> {
+        let in_group = batches.iter().map(|(log, batch)| (log, batch));
+        let mut by_partition: Vec<_> = portions.iter().flat_map(Portion::batches).chain(in_group).collect();
+        // A stable sort keeps the order within each partition.
+        by_partition.sort_by_key(|(log, _)| log.id);
+        let changes: GroupChanges = entries.iter().cloned().collect();
+        self.sync_journal_length()?;
+        self.update_store(Purpose::Grow, |update| {
+            for run in by_partition.chunk_by(|(a, _), (b, _)| a.id == b.id) {
+                let Some((log, _)) = run.first() else { continue };
+                // Its topic may have been deleted since.
+                if !log.is_deleted() {
+                    update.append(log.id, log.topic_id, log.layout(), run.iter().map(|(_, batch)| *batch))?;
+                }
+            }
+            for changes in portions.iter().map(|portion| &portion.groups).chain([&changes]) {
+                update.apply_group_changes(changes)?;
+            }
+            // `None` in memory, where nothing is left to recover.
+            end.map_or(Ok(()), |end| update.set_session(Session::Open(end)))
+        })
     }
 
     /// Changes the store; `changing_store` is held. A full disk leaves everything as it was; any other failure stops the
@@ -187,29 +226,29 @@ impl Engine {
         }
     }
 
-    /// The store has this: the tail and the journal need not keep them.
-    fn forget(&self, applied: &Unapplied) {
-        for (log, batch) in &applied.batches {
-            log.drop_tail_below(batch.header.last_offset.next());
+    /// The store has this: the tail and the journal need not keep it, and batches that no reader has any more leave their
+    /// buffers to later ones.
+    fn forget(&self, applied: Vec<Portion>) {
+        for portion in &applied {
+            for (log, batch) in &portion.batches {
+                log.drop_tail_below(batch.header.last_offset.next());
+            }
         }
-        if let Some(end) = applied.end {
+        if let Some(end) = applied.last().and_then(|last| last.end) {
             self.durable.raise(end.sequence);
             *self.recycled.lock() = Some(end);
         }
-        self.buffered.fetch_sub(applied.bytes, Ordering::SeqCst);
-        self.note_stored(applied.bytes);
-    }
-
-    /// Batches that no reader has any more leave their buffers to later ones.
-    fn reuse_buffers(&self, forgotten: Unapplied) {
-        let batches = forgotten.batches.into_iter();
+        let bytes = applied.iter().map(|portion| portion.bytes).sum();
+        self.buffered.fetch_sub(bytes, Ordering::SeqCst);
+        self.note_stored(bytes);
+        let batches = applied.into_iter().flat_map(|portion| portion.batches);
         self.sequencer.lock().reuse(batches.filter_map(|(_, batch)| Arc::into_inner(batch)));
     }
 
     /// The last checkpoint: behind it the store needs no journal. Nothing is sent any more.
     pub(crate) fn checkpoint_and_close_session(&self) -> Result<()> {
-        let _turn = self.changing_store.lock();
-        self.checkpoint_locked()?;
+        let _turn = self.changing_store.wait();
+        self.checkpoint_locked(Unapplied::take_all)?;
         let Some(sequence) = self.writer.lock().journal.as_ref().map(|journal| journal.end().sequence) else {
             return Ok(());
         };
@@ -220,50 +259,37 @@ impl Engine {
 /// A batch, and the partition that it belongs to.
 type BatchRef<'b> = (&'b Arc<PartitionLog>, &'b RecordBatch);
 
-/// A stable sort keeps the order within each partition.
-fn sorted_by_partition<'b>(batches: impl Iterator<Item = BatchRef<'b>>) -> Vec<BatchRef<'b>> {
-    let mut sorted: Vec<_> = batches.collect();
-    sorted.sort_by_key(|(log, _)| log.id);
-    sorted
-}
-
-fn apply(update: &mut Update<'_>, batches: &[BatchRef<'_>]) -> Result<()> {
-    for run in batches.chunk_by(|(a, _), (b, _)| a.id == b.id) {
-        let Some((log, _)) = run.first() else { continue };
-        // Its topic may have been deleted since.
-        if !log.is_deleted() {
-            update.append(log.id, log.topic_id, log.layout(), run.iter().map(|(_, batch)| *batch))?;
-        }
-    }
-    Ok(())
-}
-
-/// `None` in memory, where nothing is left to recover.
-fn set_session(update: &mut Update<'_>, session: Option<Session>) -> Result<()> {
-    session.map_or(Ok(()), |session| update.set_session(session))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::{GroupChange, GroupEntry};
-    use crate::group::{GroupName, KeptState};
+
+    fn portion(bytes: usize) -> Portion {
+        Portion { bytes, since: Some(Instant::now()), ..Portion::default() }
+    }
+
+    fn bytes(portions: &[Portion]) -> Vec<usize> {
+        portions.iter().map(|portion| portion.bytes).collect()
+    }
 
     #[test]
-    fn what_is_put_back_lies_before_what_came_meanwhile() {
-        let entry = |group, change| GroupEntry { group: GroupName::new(group).unwrap(), change };
-        let epoch = |epoch| GroupChange::State(KeptState { epoch, ..KeptState::default() });
-        let unapplied = |entries: &[GroupEntry], bytes| {
-            let groups = entries.iter().cloned().collect();
-            Unapplied { groups, bytes, since: Some(Instant::now()), ..Unapplied::default() }
-        };
-        let first = [entry("a", epoch(1)), entry("b", epoch(1))];
-        let later = [entry("a", epoch(2)), entry("b", GroupChange::Delete)];
-        let mut later_only = unapplied(&later, 20);
-        let taken = unapplied(&first, 10);
-        let since = taken.since;
-        later_only.put_back(taken);
-        assert_eq!(later_only.groups, first.into_iter().chain(later).collect());
-        assert_eq!((later_only.bytes, later_only.since), (30, since));
+    fn portions_are_taken_and_put_back_in_their_order() {
+        let mut unapplied = Unapplied::new(100);
+        assert!(unapplied.take_oldest().is_empty() && unapplied.take_all().is_empty());
+        assert_eq!((unapplied.since(), unapplied.is_enough()), (None, false));
+        unapplied.closed.extend([portion(100), portion(120)]);
+        unapplied.open = portion(7);
+        assert_eq!((unapplied.since(), unapplied.is_enough()), (unapplied.closed[0].since, true));
+
+        let oldest = unapplied.take_oldest();
+        assert_eq!(bytes(&oldest), [100]);
+        unapplied.put_back(oldest);
+        let all = unapplied.take_all();
+        assert_eq!((bytes(&all), unapplied.since()), (vec![100, 120, 7], None));
+
+        unapplied.open = portion(9);
+        unapplied.put_back(all);
+        assert_eq!(bytes(&unapplied.take_all()), [100, 120, 7, 9]);
+        unapplied.open = portion(3);
+        assert_eq!(bytes(&unapplied.take_oldest()), [3]);
     }
 }

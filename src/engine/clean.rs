@@ -13,8 +13,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use parking_lot::MutexGuard;
-
 use super::compact::Pass;
 use super::log::PartitionLog;
 use super::topic::Topic;
@@ -368,7 +366,7 @@ impl Engine {
             }
             let started = Instant::now();
             let freed = self.cut(log, last.end)?;
-            MutexGuard::unlock_fair(turn);
+            drop(turn);
             work.step(freed, started);
         }
         work.report.partitions += 1;
@@ -444,8 +442,7 @@ impl Engine {
             self.garbage.lock().remove(waste);
         }
         self.storage_full.store(false, Ordering::SeqCst);
-        // Who waits for the store gets it now, and not this thread again.
-        MutexGuard::unlock_fair(turn);
+        drop(turn);
         work.step(freed, started);
         Ok(())
     }

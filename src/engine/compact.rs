@@ -17,12 +17,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use parking_lot::MutexGuard;
-
 use super::Engine;
 use super::clean::Work;
 use super::log::PartitionLog;
 use super::topic::Topic;
+use super::turns::Turn;
 use crate::codec::{Packing, RecordBatch};
 use crate::compaction::{Expired, Horizon, KeyEntry, KeyHash, Standing, dirtiest_first, keep_last};
 use crate::error::Result;
@@ -283,7 +282,7 @@ impl Engine {
         let is_done = cursor.is_none() && behind.is_empty();
         merge.cursor = cursor;
         merge.noted += noted;
-        MutexGuard::unlock_fair(turn);
+        drop(turn);
         work.step(Freed::default(), started);
         Ok(if is_done { Step::Done } else { Step::More })
     }
@@ -317,13 +316,13 @@ impl Engine {
         }
         self.cache.lock().forget(log.id);
         self.storage_full.store(false, Ordering::SeqCst);
-        MutexGuard::unlock_fair(turn);
+        drop(turn);
         work.step(dropped.freed, started);
         Ok(Step::More)
     }
 
     /// Waits for `changing_store`; `None` when the topic is gone or not compacted any more.
-    fn turn_to_compact(&self, log: &Arc<PartitionLog>) -> Result<Option<MutexGuard<'_, ()>>> {
+    fn turn_to_compact(&self, log: &Arc<PartitionLog>) -> Result<Option<Turn<'_>>> {
         let turn = self.turn_to_change()?;
         Ok(self.compacted_topic_of(log).map(|_| turn))
     }

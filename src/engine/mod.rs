@@ -20,6 +20,7 @@
 //! | `topics` | creating, changing and deleting topics |
 //! | `waiting` | how a consumer sleeps and wakes |
 //! | `groups` | consumer groups: members, assignment, committed offsets |
+//! | `turns` | whose turn it is to change the store |
 //! | `health` | whether the broker may go on writing |
 //!
 //! # Locks
@@ -27,7 +28,7 @@
 //! In this order; a lock further down is never held while one further up is taken.
 //!
 //! 0. `cleaner`: one clean at a time. Held across its steps, each of which takes `changing_store` and gives it back.
-//! 1. `changing_store`: one checkpoint, topic change or step of a clean at a time. Held across the store's commit.
+//! 1. `changing_store`: one checkpoint, topic change or step of a clean at a time, in turn. Held across the store's commit.
 //! 2. The lead (in `progress`), then `writer`: the journal and its frame. Held across the journal's write and sync.
 //! 3. A consumer group: the map of the groups, then the group. Never held across a sync.
 //! 4. `sequencer`: offsets and the open group. Never held across I/O.
@@ -56,6 +57,7 @@ mod sequencer;
 mod table;
 mod topic;
 mod topics;
+mod turns;
 mod waiting;
 
 use std::fmt;
@@ -94,6 +96,7 @@ use health::Health;
 use progress::Progress;
 pub(crate) use read::Usage;
 use sequencer::Sequencer;
+use turns::Turns;
 
 /// The options of a broker, checked.
 #[derive(Debug, Clone)]
@@ -154,7 +157,7 @@ pub(crate) struct Engine {
     pub(crate) store: Store,
     /// Innermost; never held across I/O.
     cache: Mutex<ChunkCache>,
-    changing_store: Mutex<()>,
+    changing_store: Turns,
     cleaner: Mutex<Cleaner>,
     garbage: Mutex<Garbage>,
     cleans: Mutex<Cleans>,

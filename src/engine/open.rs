@@ -34,6 +34,7 @@ use super::progress::Progress;
 use super::sequencer::Sequencer;
 use super::topic::{Topic, config_of};
 use super::topics::random_u128;
+use super::turns::Turns;
 use super::{Engine, Options};
 use crate::codec::{Entry, GroupChange, GroupChanges, GroupEntry, LargeBuffers, Mark, RecordBatch, decode_entries};
 use crate::disk::{Disk, OpenMode};
@@ -115,11 +116,11 @@ impl Engine {
             durable: Durable::new(sequence, journal.as_ref().map(Journal::file)),
             writer: Mutex::new(Writer::new(journal)),
             progress: Progress::default(),
-            unapplied: Mutex::new(Unapplied::default()),
+            unapplied: Mutex::new(Unapplied::new(options.checkpoint_bytes)),
             recycled: Mutex::new(None),
             store,
             cache: Mutex::new(ChunkCache::new(options.chunk_cache_size())),
-            changing_store: Mutex::new(()),
+            changing_store: Turns::default(),
             cleaner: Mutex::new(Cleaner::default()),
             cleans: Mutex::new(Cleans::new(&options, &garbage)),
             garbage: Mutex::new(garbage),

@@ -152,7 +152,7 @@ impl Engine {
         Ok(true)
     }
 
-    fn has_room(&self, bytes: usize) -> bool {
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
         self.buffered.load(Ordering::SeqCst) + bytes <= self.options.buffer_memory
     }
 
@@ -168,7 +168,7 @@ impl Engine {
             return Ok(());
         }
         self.commit_open_group(LargeGroups::ToStore)?;
-        if self.has_room(bytes) { Ok(()) } else { self.checkpoint_until(deadline) }
+        if self.has_room(bytes) { Ok(()) } else { self.checkpoint_for_room(bytes, deadline) }
     }
 
     pub(super) fn block_deadline(&self) -> Instant {
@@ -195,6 +195,6 @@ impl Engine {
             }
             *probed_at = Some(now);
         }
-        self.checkpoint()
+        self.checkpoint_oldest()
     }
 }

@@ -6,12 +6,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use parking_lot::MutexGuard;
-
 use super::Engine;
 use super::clean::Waste;
 use super::commit::LargeGroups;
 use super::topic::Topic;
+use super::turns::Turn;
 use crate::config::{CleanupPolicy, TopicConfig};
 use crate::error::{Error, Result};
 use crate::store::{Purpose, TopicRow};
@@ -119,9 +118,9 @@ impl Engine {
 
     /// Waits for `changing_store`. A callback is refused before: who holds it may be waiting for the commit that runs the
     /// callback.
-    pub(super) fn turn_to_change(&self) -> Result<MutexGuard<'_, ()>> {
+    pub(super) fn turn_to_change(&self) -> Result<Turn<'_>> {
         self.check_writable()?;
-        let turn = self.changing_store.lock();
+        let turn = self.changing_store.wait();
         self.check_writable()?;
         Ok(turn)
     }

@@ -141,7 +141,7 @@ fn entries_alone_are_checkpointed_and_give_their_room_back() {
 impl Engine {
     /// What the background thread does when the tail is large enough.
     fn run_checkpoint_if_due(&self) {
-        if self.unapplied.lock().bytes >= self.options.checkpoint_bytes {
+        if self.unapplied.lock().is_enough() {
             self.checkpoint().unwrap();
         }
     }
