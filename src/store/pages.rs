@@ -66,13 +66,12 @@ impl PageFile {
 
     /// Takes all pages as they are, and gives them their checksums.
     pub(super) fn believe_all(&self) -> io::Result<()> {
-        let mut sums = self.sums.lock();
         let mut bytes = [0; BLOCK_LEN];
         for block in 1..len_without_sums(self.file.len()?) / BLOCK {
             self.file.read_at(place_of(block), &mut bytes)?;
-            sums.set(&*self.file, block, sum_of(block, &bytes))?;
+            self.sums.lock().set(&*self.file, block, sum_of(block, &bytes))?;
         }
-        sums.write(&*self.file)?;
+        self.write_sums()?;
         self.file.sync()
     }
 
@@ -118,7 +117,13 @@ impl PageFile {
 
     /// Writes the checksums that are not in the file yet. They are on the disk when a sync behind it has returned.
     pub(super) fn write_sums(&self) -> io::Result<()> {
-        self.sums.lock().write(&*self.file)
+        // A reader may need the lock meanwhile.
+        let dirty = self.sums.lock().dirty();
+        for (group, bytes) in dirty {
+            self.file.write_at(place_of_sums(group), &*bytes)?;
+            self.sums.lock().written(group, &bytes);
+        }
+        Ok(())
     }
 
     pub(super) fn set_len(&self, len: u64) -> io::Result<()> {
@@ -176,12 +181,17 @@ impl Sums {
         found.ok_or_else(|| io::Error::other("a block of checksums that was read is gone"))
     }
 
-    fn write(&mut self, file: &dyn DiskFile) -> io::Result<()> {
-        for (&number, group) in self.groups.iter_mut().filter(|(_, group)| group.is_dirty) {
-            file.write_at(place_of_sums(number), &*group.bytes)?;
-            group.is_dirty = false;
+    /// Those that the file does not have.
+    fn dirty(&self) -> Vec<(u64, Box<[u8; BLOCK_LEN]>)> {
+        let dirty = self.groups.iter().filter(|(_, group)| group.is_dirty);
+        dirty.map(|(&number, group)| (number, group.bytes.clone())).collect()
+    }
+
+    /// The file has these bytes. There may be others by now.
+    fn written(&mut self, group: u64, bytes: &[u8; BLOCK_LEN]) {
+        if let Some(group) = self.groups.get_mut(&group) {
+            group.is_dirty = *group.bytes != *bytes;
         }
-        Ok(())
     }
 }
 
