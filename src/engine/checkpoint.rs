@@ -115,30 +115,30 @@ impl Engine {
     /// Moves everything that is acknowledged into the store.
     pub(crate) fn checkpoint(&self) -> Result<()> {
         let _turn = self.changing_store.wait();
-        self.checkpoint_locked(Unapplied::take_all)
+        self.checkpoint_locked(Unapplied::take_all, Purpose::Grow)
     }
 
     /// Moves the oldest portion into the store.
     pub(crate) fn checkpoint_oldest(&self) -> Result<()> {
         let _turn = self.changing_store.wait();
-        self.checkpoint_locked(Unapplied::take_oldest)
+        self.checkpoint_locked(Unapplied::take_oldest, Purpose::Grow)
     }
 
     /// Makes room by a checkpoint, unless somebody else has made some, or keeps the store busy past the deadline.
     pub(crate) fn checkpoint_for_room(&self, bytes: usize, deadline: Instant) -> Result<()> {
         match self.changing_store.wait_until(deadline) {
-            Some(_turn) if !self.has_room(bytes) => self.checkpoint_locked(Unapplied::take_oldest),
+            Some(_turn) if !self.has_room(bytes) => self.checkpoint_locked(Unapplied::take_oldest, Purpose::Grow),
             _ => Ok(()),
         }
     }
 
     /// The checkpoint itself; `changing_store` is held.
-    fn checkpoint_locked(&self, take: impl FnOnce(&mut Unapplied) -> Vec<Portion>) -> Result<()> {
+    fn checkpoint_locked(&self, take: impl FnOnce(&mut Unapplied) -> Vec<Portion>, purpose: Purpose) -> Result<()> {
         self.health.check()?;
         let taken = take(&mut self.unapplied.lock());
         let Some(end) = taken.last().map(|last| last.end) else { return Ok(()) };
         let _guard = self.health.guard("a checkpoint");
-        let applied = self.apply(&taken, &[], &[], end);
+        let applied = self.apply(purpose, &taken, (&[], &[]), end);
         match applied {
             Ok(()) => self.forget(taken),
             Err(_) => self.unapplied.lock().put_back(taken),
@@ -165,7 +165,7 @@ impl Engine {
         let Some(_turn) = self.changing_store.try_now() else { return Ok(false) };
         self.health.check()?;
         let mut taken = self.unapplied.lock().take_all();
-        if let Err(error) = self.apply(&taken, batches, &group.entries, end) {
+        if let Err(error) = self.apply(Purpose::Grow, &taken, (batches, &group.entries), end) {
             self.unapplied.lock().put_back(taken);
             return if matches!(error, Error::StorageFull { .. }) { Ok(false) } else { Err(error) };
         }
@@ -180,9 +180,9 @@ impl Engine {
     /// Stores portions and, behind them, a group, in one update that also says how far the journal is applied.
     fn apply(
         &self,
+        purpose: Purpose,
         portions: &[Portion],
-        batches: &[FinishedBatch],
-        entries: &[GroupEntry],
+        (batches, entries): (&[FinishedBatch], &[GroupEntry]),
         end: Option<Mark>,
     ) -> Result<()> {
         let in_group = batches.iter().map(|(log, batch)| (log, batch));
@@ -191,7 +191,7 @@ impl Engine {
         by_partition.sort_by_key(|(log, _)| log.id);
         let changes: GroupChanges = entries.iter().cloned().collect();
         self.sync_journal_length()?;
-        self.update_store(Purpose::Grow, |update| {
+        self.update_store(purpose, |update| {
             for run in by_partition.chunk_by(|(a, _), (b, _)| a.id == b.id) {
                 let Some((log, _)) = run.first() else { continue };
                 // Its topic may have been deleted since.
@@ -248,7 +248,7 @@ impl Engine {
     /// The last checkpoint: behind it the store needs no journal. Nothing is sent any more.
     pub(crate) fn checkpoint_and_close_session(&self) -> Result<()> {
         let _turn = self.changing_store.wait();
-        self.checkpoint_locked(Unapplied::take_all)?;
+        self.checkpoint_locked(Unapplied::take_all, Purpose::Free)?;
         let Some(sequence) = self.writer.lock().journal.as_ref().map(|journal| journal.end().sequence) else {
             return Ok(());
         };
