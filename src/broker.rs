@@ -47,7 +47,8 @@ use crate::types::MAX_PARTITIONS;
 /// # How many may open it?
 ///
 /// One broker at a time; another one, in this process or any other, gets [`Error::AlreadyOpen`] at once. Share the broker
-/// between threads by cloning it. A process forked from the one that opened it must not use it.
+/// between threads by cloning it. A process forked from the one that opened it gets [`Error::Forked`] for
+/// whatever would change the file.
 ///
 /// # When does it close?
 ///

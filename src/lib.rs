@@ -86,6 +86,7 @@ mod clock;
 mod config;
 mod error;
 mod inspect;
+mod process;
 mod record;
 mod types;
 

@@ -84,6 +84,7 @@ use crate::clock::Clock;
 use crate::codec::Mark;
 use crate::config::Durability;
 use crate::error::{Error, Result};
+use crate::process::Process;
 pub(crate) use crate::store::Compaction;
 use crate::store::Store;
 use background::Bell;
@@ -176,7 +177,7 @@ pub(crate) struct Engine {
     watchers: Mutex<Vec<Weak<Waiter>>>,
     closed: AtomicBool,
     /// The process that opened the files.
-    process: u32,
+    process: Process,
 }
 
 impl fmt::Debug for Engine {
@@ -197,7 +198,7 @@ impl Engine {
 
     /// Whether this process was forked from the one that opened the files. It shares them, and must leave them alone.
     pub(crate) fn is_forked(&self) -> bool {
-        std::process::id() != self.process
+        self.process.is_forked()
     }
 
     /// Fails when the caller is a callback: it runs within a commit, and would wait for itself.
@@ -280,11 +281,11 @@ mod tests {
         let mut engine = Engine::open(Arc::new(OsDisk), &path, OpenHow::CreateNew, options()).unwrap();
         let name = TopicName::new("orders").unwrap();
         engine.create_topic(&name, 1, TopicConfig::default()).unwrap();
-        engine.process += 1; // as if this were a child of the process that opened it
+        let opened_by = std::mem::replace(&mut engine.process, Process::parent()); // as if this were a child of the process that opened it
         assert!(matches!(engine.create_topic(&name, 1, TopicConfig::default()), Err(Error::Forked)));
         assert!(matches!(engine.delete_topic("orders"), Err(Error::Forked)));
         assert!(matches!(engine.maintain(), Err(Error::Forked)));
-        engine.process -= 1;
+        engine.process = opened_by;
         assert!(engine.check().unwrap().is_healthy());
     }
 }

@@ -40,6 +40,7 @@ use crate::codec::{Entry, GroupChange, GroupChanges, GroupEntry, LargeBuffers, M
 use crate::disk::{Disk, OpenMode};
 use crate::error::{Error, Result};
 use crate::journal::{self, Journal};
+use crate::process::Process;
 use crate::store::{Catalogue, Purpose, Session, Store, StoreOptions, TopicRow, Update};
 use crate::types::{LogId, Offset, StoreId, TopicNumber};
 
@@ -133,7 +134,7 @@ impl Engine {
             topics_version: AtomicU64::new(0),
             watchers: Mutex::new(Vec::new()),
             closed: AtomicBool::new(false),
-            process: std::process::id(),
+            process: Process::current(),
             options,
         })
     }

@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process;
 use std::sync::Arc;
 
 use super::frame::{Frame, frame_len};
@@ -12,6 +11,7 @@ use super::ring::Ring;
 use crate::codec::Mark;
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{Error, Result};
+use crate::process::Process;
 use crate::types::StoreId;
 
 /// What a new journal's ring has at least, in bytes.
@@ -52,7 +52,7 @@ pub(crate) struct Journal {
     /// Position of the first byte that must not be overwritten.
     start: u64,
     /// The process that opened the journal. A forked child has its handles, and must not write to them.
-    process: u32,
+    process: Process,
 }
 
 impl Journal {
@@ -75,7 +75,6 @@ impl Journal {
         let failed = |error| Error::io("create", path, error);
         let file = disk.open(new_path, OpenMode::Replace).map_err(failed)?;
         let ring = header.ring;
-        let process = process::id();
         let mut journal = Self {
             file,
             path: path.to_owned(),
@@ -84,7 +83,7 @@ impl Journal {
             grown_before: mark.sequence,
             end: mark,
             start: mark.position,
-            process,
+            process: Process::current(),
         };
         journal.file.write_at(0, &header.encode()).map_err(failed)?;
         // What lies before the mark counts as written: a journal is never shorter than its store's mark says.
@@ -161,7 +160,7 @@ impl Journal {
 
     /// Makes sure that `len` bytes at the end can be written without touching a frame or growing the file.
     fn make_room(&mut self, len: u64) -> Result<()> {
-        if process::id() != self.process {
+        if self.process.is_forked() {
             return Err(Error::Forked);
         }
         if len > self.free() {
@@ -240,7 +239,7 @@ mod tests {
             grown_before: mark.sequence,
             end: mark,
             start: mark.position,
-            process: process::id(),
+            process: Process::current(),
         }
     }
 
@@ -370,7 +369,7 @@ mod tests {
     fn a_forked_child_writes_nothing() {
         let disk = SimDisk::new();
         let mut journal = new_journal(&disk, SMALL);
-        journal.process = journal.process.wrapping_add(1);
+        journal.process = Process::parent();
         let before = disk.bytes(PATH);
         let result = journal.append(&mut frame_of(b"child"), 0);
         assert!(matches!(result, Err(AppendError::Nothing(Error::Forked))));

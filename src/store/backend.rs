@@ -15,6 +15,7 @@ use super::pages::PageFile;
 use super::trouble::{Operation, Trouble};
 use crate::disk::DiskFile;
 use crate::error::{Error, Result};
+use crate::process::Process;
 
 type Range = (Bound<u64>, Bound<u64>);
 
@@ -31,7 +32,7 @@ pub(super) struct Medium {
     place: Place,
     locks: Locks,
     /// The process that opened it. One forked from it shares the file and its locks, and must change neither.
-    process: u32,
+    process: Process,
 }
 
 impl fmt::Debug for Medium {
@@ -59,14 +60,14 @@ impl Medium {
             None => LockOwner::Simple(Arc::clone(&file)),
         };
         let locks = Locks::new(owner);
-        Ok(Self { path: path.to_owned(), place: Place::File(PageFile::new(file)), locks, process: std::process::id() })
+        Ok(Self { path: path.to_owned(), place: Place::File(PageFile::new(file)), locks, process: Process::current() })
     }
 
     /// Memory.
     pub(super) fn memory() -> Self {
         let place = Place::Memory(InMemoryBackend::new());
         let locks = Locks::new(LockOwner::Nobody);
-        Self { path: PathBuf::from("(in memory)"), place, locks, process: std::process::id() }
+        Self { path: PathBuf::from("(in memory)"), place, locks, process: Process::current() }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -90,7 +91,7 @@ impl Medium {
     }
 
     fn is_forked(&self) -> bool {
-        std::process::id() != self.process
+        self.process.is_forked()
     }
 
     fn refuse_forked(&self) -> io::Result<()> {
