@@ -143,6 +143,12 @@ impl Broker {
     ///
     /// Whole segments are deleted or not at all. Space that was not freed yet is freed after the next opening.
     ///
+    /// # What does damage leave?
+    ///
+    /// What can't be freed, because a page of the file was damaged, keeps its space, and everything else is cleaned. Then each call
+    /// ends with [`Error::Corrupt`]; the background thread tries it once after each opening. Only a whole copy of the file gives the
+    /// space back.
+    ///
     /// ```
     /// use brooklet::{Broker, ManualClock, NewTopic, ProducerRecord, TopicConfig};
     /// use std::time::Duration;

@@ -208,7 +208,7 @@ impl Engine {
     }
 
     /// Changes the store; `changing_store` is held. A full disk leaves everything as it was; any other failure stops the
-    /// broker, as nobody knows what the store holds.
+    /// broker: either nobody knows what the store holds, or it is damaged where it must be changed.
     pub(crate) fn update_store<T>(&self, purpose: Purpose, work: impl Fn(&mut Update<'_>) -> Result<T>) -> Result<T> {
         if self.is_forked() {
             return Err(Error::Forked);
@@ -216,8 +216,20 @@ impl Engine {
         self.stop_on_failure(self.store.update(purpose, work))
     }
 
-    /// Stops the broker when the store did.
-    pub(super) fn stop_on_failure<T>(&self, changed: Result<T>) -> Result<T> {
+    /// Tidies the store up; `changing_store` is held. Damage that is in the way leaves everything as it was, and the broker
+    /// goes on: records can be taken and read without that.
+    pub(super) fn tidy_store<T>(&self, work: impl Fn(&mut Update<'_>) -> Result<T>) -> Result<T> {
+        if self.is_forked() {
+            return Err(Error::Forked);
+        }
+        self.stop_unless_damaged(self.store.update(Purpose::Free, work))
+    }
+
+    pub(super) fn stop_unless_damaged<T>(&self, changed: Result<T>) -> Result<T> {
+        if matches!(changed, Err(Error::Corrupt { .. })) { changed } else { self.stop_on_failure(changed) }
+    }
+
+    fn stop_on_failure<T>(&self, changed: Result<T>) -> Result<T> {
         match changed {
             Err(error) if !matches!(error, Error::StorageFull { .. } | Error::UnsupportedCompressionType { .. }) => {
                 Err(Error::ReopenRequired { source: self.health.stop(error) })

@@ -7,8 +7,12 @@
 //! step: the next one goes on where it was.
 //!
 //! Only what is in the store is looked at: what lies in the tail is younger, and stays.
+//!
+//! What can't be freed because a page of it is damaged is set aside, so that it does not keep the rest from being cleaned. It
+//! keeps its space; who calls for a clean is told.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -21,7 +25,7 @@ use crate::config::UncommittedLimits;
 use crate::error::{Error, Result};
 use crate::inspect::{CleanReport, VacuumReport};
 use crate::retention::{Segment, Uncommitted, beyond_limits, beyond_total, without_uncommitted};
-use crate::store::{Catalogue, Freed, Purpose};
+use crate::store::{Catalogue, Freed};
 use crate::types::{LogId, Offset, TopicNumber};
 
 /// Bytes that move into the store before the background thread cleans, whatever the interval says: limits of size are kept
@@ -35,6 +39,8 @@ pub(super) struct Garbage {
     logs: BTreeSet<LogId>,
     /// Topics that were deleted.
     topics: BTreeSet<TopicNumber>,
+    /// What damage keeps from being freed.
+    set_aside: Vec<Waste>,
 }
 
 /// One thing that waits to be freed.
@@ -44,13 +50,24 @@ pub(super) enum Waste {
     Topic(TopicNumber),
 }
 
+impl fmt::Display for Waste {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Waste::BelowLogStart(log) => write!(f, "what was deleted of {log}"),
+            Waste::Topic(topic) => write!(f, "what was deleted with topic number {}", topic.0),
+        }
+    }
+}
+
 impl Garbage {
     /// What the last session has left.
     pub(super) fn of(catalogue: &Catalogue) -> Self {
         let logs = catalogue.partitions.iter().filter(|(_, row)| row.has_garbage());
-        Self { logs: logs.map(|(log, _)| *log).collect(), topics: catalogue.deleted.iter().copied().collect() }
+        let topics = catalogue.deleted.iter().copied();
+        Self { logs: logs.map(|(log, _)| *log).collect(), topics: topics.collect(), set_aside: Vec::new() }
     }
 
+    /// Whether nothing is left to free but what was set aside.
     pub(super) fn is_empty(&self) -> bool {
         self.logs.is_empty() && self.topics.is_empty()
     }
@@ -83,6 +100,17 @@ impl Garbage {
             Waste::BelowLogStart(log) => self.logs.remove(&log),
             Waste::Topic(topic) => self.topics.remove(&topic),
         };
+    }
+
+    fn set_aside(&mut self, waste: Waste) {
+        self.remove(waste);
+        self.set_aside.push(waste);
+    }
+
+    /// It may be that what was damaged is gone since.
+    fn take_up_again(&mut self) {
+        let set_aside = std::mem::take(&mut self.set_aside);
+        set_aside.into_iter().for_each(|waste| self.add(waste));
     }
 }
 
@@ -133,11 +161,13 @@ pub(super) struct Work {
     started: Instant,
     budget: Duration,
     pub(super) report: CleanReport,
+    /// The first damage that kept something from being freed.
+    damage: Option<Error>,
 }
 
 impl Work {
     fn within(budget: Duration) -> Self {
-        Self { started: Instant::now(), budget, report: CleanReport::default() }
+        Self { started: Instant::now(), budget, report: CleanReport::default(), damage: None }
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -207,7 +237,11 @@ impl Engine {
 
     fn clean_as(&self, caller: Caller, cleaner: &mut Cleaner, budget: Duration) -> Result<CleanReport> {
         let mut work = Work::within(budget);
+        if caller == Caller::User {
+            self.garbage.lock().take_up_again();
+        }
         let cleaned = self.go_on_cleaning(caller, cleaner, &mut work);
+        let cleaned = cleaned.and_then(|()| work.damage.take().map_or(Ok(()), Err));
         work.report.elapsed = work.started.elapsed();
         let mut cleans = self.cleans.lock();
         // What was interrupted stays due.
@@ -380,10 +414,15 @@ impl Engine {
             return Ok(Freed::default());
         }
         self.sync_journal()?;
-        let cut = self.update_store(Purpose::Free, |update| {
+        let mut cut = self.tidy_store(|update| {
             update.set_log_start(log.id, log_start)?;
             update.free_below_log_start(log.id, self.options.clean_step)
         });
+        if matches!(cut, Err(Error::Corrupt { .. })) {
+            // To hide what is damaged, nothing of it has to be read.
+            let hidden = self.tidy_store(|update| update.set_log_start(log.id, log_start));
+            cut = hidden.map(|()| Freed { more: true, ..Freed::default() });
+        }
         if cut.is_err()
             && let Ok(stored) = self.store.log_start(log.id)
         {
@@ -407,7 +446,13 @@ impl Engine {
     /// Frees everything that waits for it, until the budget is used up.
     fn free_garbage(&self, work: &mut Work) -> Result<()> {
         while let Some(waste) = self.first_garbage() {
-            self.free_some(waste, work)?;
+            match self.free_some(waste, work) {
+                Err(error @ Error::Corrupt { .. }) => {
+                    self.garbage.lock().set_aside(waste);
+                    work.damage.get_or_insert(error);
+                }
+                freed => freed?,
+            }
             if work.is_over() {
                 break;
             }
@@ -434,10 +479,11 @@ impl Engine {
             return Ok(());
         }
         let started = Instant::now();
-        let freed = self.update_store(Purpose::Free, |update| match waste {
+        let freed = self.tidy_store(|update| match waste {
             Waste::BelowLogStart(log) => update.free_below_log_start(log, self.options.clean_step),
             Waste::Topic(topic) => update.free_topic(topic, self.options.clean_step),
-        })?;
+        });
+        let freed = freed.map_err(|error| error.at(&self.path, || waste.to_string()))?;
         if !freed.more {
             self.garbage.lock().remove(waste);
         }
@@ -455,7 +501,7 @@ impl Engine {
         self.free_garbage(&mut Work::within(Duration::MAX))?;
         let _turn = self.turn_to_change()?;
         let bytes_before = self.store.size_on_disk()?;
-        self.stop_on_failure(self.store.vacuum())?;
+        self.stop_unless_damaged(self.store.vacuum())?;
         let bytes_after = self.store.size_on_disk()?;
         self.storage_full.store(false, Ordering::SeqCst);
         Ok(VacuumReport { bytes_before, bytes_after, elapsed: started.elapsed() })

@@ -25,7 +25,7 @@ use super::turns::Turn;
 use crate::codec::{Packing, RecordBatch};
 use crate::compaction::{Expired, Horizon, KeyEntry, KeyHash, Standing, dirtiest_first, keep_last};
 use crate::error::Result;
-use crate::store::{Blocks, Compaction, Freed, KeyMerge, MergeCursor, Purpose, Superseded};
+use crate::store::{Blocks, Compaction, Freed, KeyMerge, MergeCursor, Superseded};
 use crate::types::{Offset, TopicId};
 
 /// Bytes of chunks that one step of reading takes.
@@ -259,7 +259,7 @@ impl Engine {
         });
         let to_note = superseded.get(merge.noted..).unwrap_or_default();
         let (to_note, behind) = to_note.split_at_checked(NOTE_STEP).unwrap_or((to_note, &[]));
-        let (cursor, noted) = self.update_store(Purpose::Free, |update| {
+        let (cursor, noted) = self.tidy_store(|update| {
             if let Some(cursor) = merge.cursor
                 && let Some(cursor) = update.merge_keys(log.id, &what, cursor, MERGE_STEP)?
             {
@@ -302,7 +302,7 @@ impl Engine {
         }
         let started = Instant::now();
         let rest = superseded.offsets.get(drops.done..).unwrap_or_default();
-        let dropped = self.update_store(Purpose::Free, |update| {
+        let dropped = self.tidy_store(|update| {
             let packing = Packing { topic: log.topic_id, compression_type: log.layout().compression_type };
             let dropped = update.drop_records(log.id, packing, rest, self.options.drop_step())?;
             if dropped.done >= rest.len() {

@@ -47,9 +47,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::StorageFull`]: nothing changed, and the store goes on. An error of `work` other than
-    /// [`Error::Corrupt`]: the same. Every other error ends all updates, because what is on the disk is not known:
-    /// later ones get [`Error::ReopenRequired`].
+    /// [`Error::StorageFull`], something that can't be read, an error of `work`: nothing changed, and the store goes on. Every
+    /// other error ends all updates, because what is on the disk is not known: later ones get [`Error::ReopenRequired`].
     pub(crate) fn update<T>(&self, purpose: Purpose, work: impl Fn(&mut Update<'_>) -> Result<T>) -> Result<T> {
         let mut writer = self.writer.lock();
         if let Some(failure) = &writer.stopped {
@@ -72,9 +71,9 @@ impl Store {
                 }
                 Ok(value)
             }
-            Ended::Refused(error) => Err(error),
+            Ended::Refused(error) | Ended::Unreadable(error) => Err(error),
             Ended::Full => Err(Error::StorageFull { path: self.path().to_owned() }),
-            Ended::Unreadable(error) | Ended::Failed(error) => {
+            Ended::Failed(error) => {
                 writer.stopped = Some(error.clone());
                 Err(match error {
                     // That would promise that the store goes on.
@@ -100,8 +99,8 @@ impl Store {
             match self.compact() {
                 Ended::Done(()) => {}
                 Ended::Full => return Err(Error::StorageFull { path: self.path().to_owned() }),
-                Ended::Refused(error) => return Err(error),
-                Ended::Unreadable(error) | Ended::Failed(error) => {
+                Ended::Refused(error) | Ended::Unreadable(error) => return Err(error),
+                Ended::Failed(error) => {
                     writer.stopped = Some(error.clone());
                     return Err(error);
                 }
@@ -167,7 +166,8 @@ impl Store {
                 return Ended::Done(value);
             }
             (Ok(()), ..) => return Ended::Failed(Error::corrupt("the store", "a commit came to no end")),
-            (Err(error), None, _) => return self.ended_by_work(error),
+            // The transaction was rolled back.
+            (Err(error), None, _) => return Ended::Refused(error),
             (Err(_), Some((severity, cause)), Some(outcome)) if severity <= Severity::Unreadable => {
                 match self.alone().and_then(|handle| handle.count_of_updates()) {
                     Err(error) => return Ended::Failed(error),
@@ -185,14 +185,6 @@ impl Store {
             Severity::Full => Ended::Full,
             Severity::Unreadable => Ended::Unreadable(cause),
             Severity::Broken | Severity::Unsynced => Ended::Failed(cause),
-        }
-    }
-
-    /// The transaction was rolled back. Damage found on the way is a reason to stop all the same.
-    fn ended_by_work<T>(&self, error: Error) -> Ended<T> {
-        match error {
-            Error::Corrupt { .. } | Error::UnsupportedVersion { .. } => Ended::Failed(error),
-            error => Ended::Refused(error),
         }
     }
 }

@@ -11,10 +11,12 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use brooklet::{Broker, CleanupPolicy, Error, NewTopic, OffsetReset, TopicConfig, TopicPartition};
+use brooklet::disk::{Disk, OpenMode};
+use brooklet::{Broker, CleanupPolicy, Error, NewTopic, Offset, OffsetReset, OffsetSpec, TopicConfig, TopicPartition};
 
 use crate::crash::{Knobs, PATH, create, from_env, scale, send_one, sends};
 use crate::model::{Choices, Model, Step};
@@ -544,4 +546,49 @@ fn a_consumer_that_meets_a_damaged_page_again_and_again_does_not_keep_producers_
         stop.store(true, Ordering::Release);
         gone_on.unwrap();
     });
+}
+
+/// To free a chunk redb has to read its page. Without debug assertions only, for the same reason.
+#[test]
+#[cfg_attr(debug_assertions, ignore = "needs --release")]
+fn a_damaged_page_of_what_was_deleted_keeps_its_space_and_nothing_else() {
+    let disk = SimDisk::new();
+    // The background thread's clean comes with each `maintain`.
+    let broker = Knobs::TINY.builder(&disk).clean_interval(Duration::from_nanos(1)).open(PATH).unwrap();
+    for name in ["a", "b"] {
+        create(name, 1).run(&broker).unwrap();
+        Step::Send(sends(0, 60, name, 1, 3_000)).run(&broker).unwrap();
+    }
+    broker.maintain().unwrap();
+    let flip = |from: &[u8], to: &[u8]| {
+        let bytes = disk.bytes(PATH).unwrap();
+        let file = disk.open(Path::new(PATH), OpenMode::Existing).unwrap();
+        for at in (0..bytes.len()).filter(|&at| bytes[at..].starts_with(from)) {
+            file.write_at(at as u64, to).unwrap();
+        }
+    };
+    flip(b"a 0 ", b"x 0 ");
+
+    for name in ["a", "b"] {
+        Step::DeleteRecords { name, partition: 0, before: Some(40) }.run(&broker).unwrap();
+    }
+    for number in 0..5 {
+        // The first one meets the damage.
+        assert_eq!(broker.maintain().is_err(), number == 0);
+        Step::Send(sends(100 + number, 1, "a", 1, 50)).run(&broker).unwrap();
+    }
+    for _ in 0..2 {
+        let error = broker.clean(Duration::MAX).unwrap_err();
+        assert_says_what_is_wrong(&error);
+        assert!(error.to_string().contains("what was deleted of topic number 0, partition 0: the page at"), "{error}");
+    }
+    let start = |name| broker.offset_of(&TopicPartition::new(name, 0), OffsetSpec::Earliest).unwrap().unwrap();
+    assert_eq!((start("a"), start("b")), (Offset::new(40), Offset::new(40)));
+
+    flip(b"x 0 ", b"a 0 ");
+    let report = broker.clean(Duration::MAX).unwrap();
+    assert!(report.is_complete && (30..=40).contains(&report.records), "{report}");
+    broker.close().unwrap();
+    drop(broker);
+    assert!(Knobs::TINY.open(&disk).unwrap().check().unwrap().is_healthy());
 }
