@@ -35,10 +35,10 @@ fn check(broker: &Broker) -> Result<(), Failure> {
     match report.problems().len() {
         0 => Ok(()),
         1 => Err(Failure::failed(
-            "1 problem: restore the file from a copy, or save what can still be read with `consume`",
+            "1 problem: restore the file from a copy, or save what can still be read with `consume --skip-damaged`",
         )),
         n => Err(Failure::failed(format!(
-            "{n} problems: restore the file from a copy, or save what can still be read with `consume`"
+            "{n} problems: restore the file from a copy, or save what can still be read with `consume --skip-damaged`"
         ))),
     }
 }

@@ -12,7 +12,7 @@ use brooklet::{
 use clap::Args;
 
 use super::escape::{Escaping, unescape};
-use super::failure::Failure;
+use super::failure::{Failure, complain};
 use super::json;
 use super::layout::{Layout, Part};
 use super::session::{FileArgs, Session, Stopping};
@@ -77,6 +77,9 @@ pub(super) struct ConsumeArgs {
     /// meanwhile
     #[arg(long)]
     follow: bool,
+    /// Go on behind damaged records instead of ending there. What is left out is reported, and the exit code is 1 then
+    #[arg(long)]
+    skip_damaged: bool,
     /// What to print before each value
     #[arg(long, value_name = "PARTS", value_delimiter = ',', conflicts_with_all = ["format", "json"])]
     print: Vec<Part>,
@@ -177,12 +180,17 @@ pub(super) fn run(file: &FileArgs, args: &ConsumeArgs) -> Result<(), Failure> {
     let stopping = Stopping::AfterOutput { follows: args.follow, waker: consumer.waker() };
     Session::start(broker, stopping)?.run(|_| {
         let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
-        let copied = copy(&mut consumer, &printer, args, &mut out);
+        let mut lost = 0;
+        let copied = copy(&mut consumer, &printer, args, &mut out, &mut lost);
         // What was read before it failed is written all the same.
         let flushed = out.flush().map_err(Failure::output);
         // It leaves its group before the broker is closed.
         drop(consumer);
-        copied.and(flushed)
+        copied.and(flushed)?;
+        match lost {
+            0 => Ok(()),
+            lost => Err(Failure::failed(format!("{lost} offsets were left out, as what was there is damaged"))),
+        }
     })
 }
 
@@ -268,18 +276,23 @@ fn start_offset(
 }
 
 /// Writes records until there are no more, or enough, or a signal comes. For a group it commits what was written, and nothing
-/// else.
+/// else. Counts in `lost` the offsets that it left out.
 fn copy(
     consumer: &mut Consumer,
     printer: &Printer,
     args: &ConsumeArgs,
     out: &mut BufWriter<StdoutLock<'_>>,
+    lost: &mut u64,
 ) -> Result<(), Failure> {
     let mut left = args.max.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
     let mut timeout = Duration::ZERO;
     loop {
         let records = match consumer.poll(timeout) {
             Err(Error::Wakeup) => return Ok(()),
+            Err(error @ Error::Corrupt { .. }) if args.skip_damaged => {
+                *lost += skip_damaged(consumer, error)?;
+                continue;
+            }
             polled => polled?,
         };
         let mut rest = records.iter();
@@ -301,6 +314,22 @@ fn copy(
         }
         timeout = if is_end { Duration::MAX } else { Duration::ZERO };
     }
+}
+
+/// Goes on behind what `poll` failed with; gives the count of offsets that were left out.
+fn skip_damaged(consumer: &mut Consumer, error: Error) -> Result<u64, Failure> {
+    let skipped = consumer.skip_damaged()?;
+    if skipped.is_empty() {
+        return Err(error.into());
+    }
+    complain(&error.to_string());
+    let mut lost = 0;
+    for (partition, offsets) in skipped {
+        let (start, end) = (offsets.start.get(), offsets.end.get());
+        complain(&format!("{partition}: the offsets {start} to {} are left out", end.saturating_sub(1)));
+        lost += end.saturating_sub(start);
+    }
+    Ok(lost)
 }
 
 /// Moves the positions back to records that were read and not printed.

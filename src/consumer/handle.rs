@@ -217,7 +217,8 @@ impl Consumer {
     /// - [`RebalanceListener`](Error::RebalanceListener): the listener failed; the new assignment is in force all the same;
     /// - [`UnreleasedInstanceId`](Error::UnreleasedInstanceId): another consumer of the group has this instance id;
     /// - [`PartitionAssignor`](Error::PartitionAssignor): the group's assignor failed;
-    /// - [`Corrupt`](Error::Corrupt), naming partition and offset, [`Io`](Error::Io);
+    /// - [`Corrupt`](Error::Corrupt), naming partition and offset, as long as the position is there:
+    ///   [`skip_damaged`](Consumer::skip_damaged) goes on behind it; [`Io`](Error::Io);
     /// - [`Closed`](Error::Closed), also when the broker closes meanwhile.
     pub fn poll(&mut self, timeout: Duration) -> Result<ConsumerRecords> {
         self.check_not_in_listener()?;

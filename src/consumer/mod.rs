@@ -2,6 +2,7 @@
 
 mod assignment;
 mod commits;
+mod damage;
 mod handle;
 mod listener;
 mod membership;

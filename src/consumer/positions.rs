@@ -1,6 +1,7 @@
 //! One assigned partition: its position, and what was read ahead of it.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -115,6 +116,17 @@ impl Assigned {
             Position::At(offset) => !self.paused && !self.log.is_deleted() && offset != self.log.end(),
             Position::Seek(_) | Position::Unset => false,
         }
+    }
+
+    /// The damaged records before which the position stands, if it does.
+    pub(super) fn damage_ahead(&self, engine: &Engine) -> Result<Option<Range<Offset>>> {
+        // What was read ahead is sound.
+        let Position::At(from) = self.position else { return Ok(None) };
+        if self.place.is_some() {
+            return Ok(None);
+        }
+        let next = engine.first_undamaged(&self.log, from)?;
+        Ok((next > from).then_some(from..next))
     }
 
     /// Reads ahead from `offset`, the resolved position, unless something is there already.

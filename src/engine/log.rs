@@ -164,6 +164,12 @@ impl PartitionLog {
         Source::Tail
     }
 
+    /// Where the tail begins: everything below is in the store.
+    pub(crate) fn end_of_stored(&self) -> Offset {
+        let tail = self.tail.lock();
+        tail.front().map_or_else(|| self.end(), |front| front.header.base_offset)
+    }
+
     /// Everything in the tail, oldest first.
     pub(crate) fn tail(&self) -> Vec<Arc<RecordBatch>> {
         self.tail.lock().iter().cloned().collect()

@@ -49,6 +49,21 @@ impl Engine {
         Ok(())
     }
 
+    /// The first offset at or behind `from` that is not in a damaged chunk.
+    pub(crate) fn first_undamaged(&self, log: &PartitionLog, from: Offset) -> Result<Offset> {
+        let mut at = from;
+        loop {
+            match self.read(log, at, 1, &mut Vec::new()) {
+                Err(Error::Corrupt { .. }) => {
+                    let next = self.store.next_chunk(log.id, at).map_err(|error| name_place(log, at, error))?;
+                    // Behind the store's last chunk is the tail.
+                    at = next.unwrap_or_else(|| log.end_of_stored());
+                }
+                read => return read.map(|()| at),
+            }
+        }
+    }
+
     /// How much of each partition of a topic is in the store.
     pub(crate) fn usage(&self, topic: &Topic) -> Result<Vec<Usage>> {
         let logs: Vec<LogId> = topic.partitions.iter().map(|log| log.id).collect();

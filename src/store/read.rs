@@ -81,8 +81,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`] for records that should be there and are not, or are not what was written. Chunks before them
-    /// are given back by a read that ends before them.
+    /// [`Error::Corrupt`] when `from` should be there and is not, or is not what was written. What is sound before damage is
+    /// read; the next read meets the damage.
     pub(crate) fn read(
         &self,
         log: LogId,
@@ -101,22 +101,37 @@ impl Store {
             let mut expected = from;
             while expected < until && (batches.is_empty() || bytes < max_bytes) {
                 reached.set(expected);
-                let next = cursor.next().redb()?.filter(|(key, _)| chunk_of(key.value()).0 == log);
-                let batch = next.map(|(key, value)| decode_stored_chunk(key.value(), value.value(), topic));
-                match batch.transpose()? {
-                    Some(batch) if follows(&batch, expected, batches.is_empty()) => {
+                let next = cursor.next().redb().and_then(|entry| match entry {
+                    Some((key, value)) if chunk_of(key.value()).0 == log => {
+                        decode_stored_chunk(key.value(), value.value(), topic).map(Some)
+                    }
+                    _ => Ok(None),
+                });
+                match next {
+                    Ok(Some(batch)) if follows(&batch, expected, batches.is_empty()) => {
                         expected = batch.header.last_offset.next();
                         bytes += batch.header.plain_chunk_len();
                         batches.push(Arc::new(batch));
                     }
-                    _ if partition(transaction, log)?.is_some_and(|row| row.log_start > expected) => break,
-                    _ => return Err(hole(log, expected)),
+                    _ if !batches.is_empty() => break,
+                    Err(error) => return Err(error),
+                    Ok(_) if partition(transaction, log)?.is_some_and(|row| row.log_start > expected) => break,
+                    Ok(_) => return Err(hole(log, expected)),
                 }
             }
             Ok(batches)
         });
         out.append(&mut read.map_err(|error| error.at(self.path(), || format!("{log}, offset {}", reached.get())))?);
         Ok(())
+    }
+
+    /// Where the chunk begins that follows the one with `offset`; `None` behind the last one. No chunk is read for it.
+    pub(crate) fn next_chunk(&self, log: LogId, offset: Offset) -> Result<Option<Offset>> {
+        self.view(|transaction| {
+            let index = transaction.open_table(INDEX).redb()?;
+            let next = index.range(chunk_key(log, offset.next())..=chunk_key(log, Offset::MAX)).redb()?.next();
+            Ok(next.map(decode_entry::<IndexRow>).transpose()?.map(|(key, _)| chunk_of(key).1))
+        })
     }
 
     /// The segments of a partition that hold records at or behind the log start, oldest first.

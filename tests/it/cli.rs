@@ -742,6 +742,29 @@ fn check_finds_what_was_changed_and_exits_with_1() {
 }
 
 #[test]
+fn consume_goes_on_behind_damage_when_it_is_told_to() {
+    let tool = Tool::with_orders(1);
+    let lines: Vec<_> = (0..60).map(|number| format!("{number} {}", ".".repeat(3_000))).collect();
+    tool.produce(&[], lines.join("\n").as_bytes());
+    let path = tool.directory.path().join("app.brooklet");
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(5).position(|bytes| bytes == b"25 ..").unwrap();
+    bytes[at] ^= 1;
+    fs::write(&path, bytes).unwrap();
+
+    let ended = tool.run(&["consume", "orders"]);
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(ended.stdout.starts_with(b"0 ..") && !ended.stdout.windows(6).any(|bytes| bytes == b"\n59 .."));
+    let went_on = tool.run(&["consume", "orders", "--skip-damaged", "--format", "%o\\n"]);
+    let (read, said) = (String::from_utf8(went_on.stdout).unwrap(), String::from_utf8(went_on.stderr).unwrap());
+    assert_eq!(went_on.status.code(), Some(1), "{said}");
+    let offsets: Vec<u64> = read.lines().map(|line| line.parse().unwrap()).collect();
+    assert_eq!(offsets, (0..20).chain(30..60).collect::<Vec<_>>(), "{said}");
+    assert!(said.contains("orders-0: the offsets 20 to 29 are left out\n"), "{said}");
+    assert!(said.ends_with("brooklet: 10 offsets were left out, as what was there is damaged\n"), "{said}");
+}
+
+#[test]
 fn the_demonstration_proves_itself_and_leaves_nothing_behind() {
     let tool = Tool::new();
     let story = tool.succeed(&["demo", "--events", "20000"]);

@@ -548,6 +548,77 @@ fn a_consumer_that_meets_a_damaged_page_again_and_again_does_not_keep_producers_
     });
 }
 
+/// Writes `to` wherever the file has `from`, also while it is open.
+fn replace(disk: &SimDisk, from: &[u8], to: &[u8]) {
+    let bytes = disk.bytes(PATH).unwrap();
+    let file = disk.open(Path::new(PATH), OpenMode::Existing).unwrap();
+    for at in (0..bytes.len()).filter(|&at| bytes[at..].starts_with(from)) {
+        file.write_at(at as u64, to).unwrap();
+    }
+}
+
+/// A consumer of 60 records in chunks of ten, two of which are damaged, goes on behind them. Gives the first error.
+fn go_on_behind_damage(damaged: [u64; 2]) -> Error {
+    let disk = SimDisk::new();
+    let broker = Knobs { buffer_memory: 1 << 20, checkpoint_bytes: 1 << 19, ..Knobs::TINY }.open(&disk).unwrap();
+    create("a", 2).run(&broker).unwrap();
+    Step::Send(sends(0, 120, "a", 2, 3_000)).run(&broker).unwrap();
+    broker.close().unwrap();
+    drop(broker);
+    for offset in damaged {
+        let number = 2 * offset;
+        replace(&disk, format!("a {number} ").as_bytes(), format!("x {number} ").as_bytes());
+    }
+
+    let broker = Knobs::TINY.open(&disk).unwrap();
+    let partitions = [0, 1].map(|partition| TopicPartition::new("a", partition));
+    let mut consumer = broker.consumer().offset_reset(OffsetReset::Earliest).assign(partitions.clone()).unwrap();
+    let (mut read, mut lost, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+    loop {
+        match consumer.poll(Duration::ZERO) {
+            Ok(records) if records.is_empty() => break,
+            Ok(records) => {
+                let of_first = records.iter().filter(|record| *record.topic_partition() == partitions[0]);
+                read.extend(of_first.map(|record| record.offset().get()));
+            }
+            Err(error) => {
+                assert_says_what_is_wrong(&error);
+                errors.push(error);
+                let skipped = consumer.skip_damaged().unwrap();
+                assert_eq!(skipped.len(), 1);
+                assert_eq!(skipped[0].0, partitions[0]);
+                assert_eq!(consumer.position(&partitions[0]).unwrap(), skipped[0].1.end);
+                lost.extend(skipped[0].1.start.get()..skipped[0].1.end.get());
+                assert!(consumer.skip_damaged().unwrap().is_empty());
+            }
+        }
+    }
+    assert!(damaged.iter().all(|offset| lost.contains(offset)), "{damaged:?}: {lost:?}");
+    assert_eq!(lost.len(), 20, "{lost:?}");
+    read.extend(lost);
+    read.sort_unstable();
+    assert_eq!(read, (0..60).collect::<Vec<_>>());
+    errors.swap_remove(0)
+}
+
+#[test]
+fn a_consumer_goes_on_behind_damaged_chunks() {
+    for damaged in [[5, 15], [25, 45], [5, 55]] {
+        let error = go_on_behind_damage(damaged);
+        assert!(error.to_string().contains("checksum"), "{error}");
+    }
+}
+
+/// Without debug assertions only, for the same reason.
+#[test]
+#[cfg_attr(debug_assertions, ignore = "needs --release")]
+fn a_consumer_goes_on_behind_damaged_pages() {
+    for damaged in [[0, 10], [20, 40], [50, 59]] {
+        let error = go_on_behind_damage(damaged);
+        assert!(error.to_string().contains("the page at byte"), "{error}");
+    }
+}
+
 /// To free a chunk redb has to read its page. Without debug assertions only, for the same reason.
 #[test]
 #[cfg_attr(debug_assertions, ignore = "needs --release")]
@@ -560,14 +631,7 @@ fn a_damaged_page_of_what_was_deleted_keeps_its_space_and_nothing_else() {
         Step::Send(sends(0, 60, name, 1, 3_000)).run(&broker).unwrap();
     }
     broker.maintain().unwrap();
-    let flip = |from: &[u8], to: &[u8]| {
-        let bytes = disk.bytes(PATH).unwrap();
-        let file = disk.open(Path::new(PATH), OpenMode::Existing).unwrap();
-        for at in (0..bytes.len()).filter(|&at| bytes[at..].starts_with(from)) {
-            file.write_at(at as u64, to).unwrap();
-        }
-    };
-    flip(b"a 0 ", b"x 0 ");
+    replace(&disk, b"a 0 ", b"x 0 ");
 
     for name in ["a", "b"] {
         Step::DeleteRecords { name, partition: 0, before: Some(40) }.run(&broker).unwrap();
@@ -585,7 +649,7 @@ fn a_damaged_page_of_what_was_deleted_keeps_its_space_and_nothing_else() {
     let start = |name| broker.offset_of(&TopicPartition::new(name, 0), OffsetSpec::Earliest).unwrap().unwrap();
     assert_eq!((start("a"), start("b")), (Offset::new(40), Offset::new(40)));
 
-    flip(b"x 0 ", b"a 0 ");
+    replace(&disk, b"x 0 ", b"a 0 ");
     let report = broker.clean(Duration::MAX).unwrap();
     assert!(report.is_complete && (30..=40).contains(&report.records), "{report}");
     broker.close().unwrap();
