@@ -304,8 +304,8 @@ impl Broker {
     /// Reads everything and says in words what is wrong: every page, row, chunk, record and journal frame, their checksums,
     /// order and counts.
     ///
-    /// Writers wait until it is done, readers of the store too; it takes about as long as reading the file. A store in order
-    /// is not changed by it.
+    /// It goes on behind damage, and says which offsets can't be read; beyond a hundred problems it ends. Writers wait until it is
+    /// done, readers of the store too; it takes about as long as reading the file. A store in order is not changed by it.
     ///
     /// # Errors
     ///

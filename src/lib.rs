@@ -75,9 +75,10 @@
 //! # Platforms
 //!
 //! Developed and tested on Linux. On macOS a sync is `F_FULLFSYNC`, on Windows `FlushFileBuffers`, as std's `sync_data` does
-//! it. A 64-bit system is assumed. Build with `panic = "unwind"`, the default: damage that makes the store's engine panic is
-//! then an [`Error::Corrupt`]; with `panic = "abort"` it ends the process. In rare cases of damage (none of 5,000 randomly damaged
-//! files, at least one of 15,000) that engine panics once more while the first panic unwinds, and the process ends all the same.
+//! it. A 64-bit system is assumed. Build with `panic = "unwind"`, the default: damage of the file's first page, the only one of the
+//! store that has no checksum of ours, can make the store's engine panic. That is then an [`Error::Corrupt`]; with `panic = "abort"` it
+//! ends the process.
+
 // The tests' simulated disk says `brooklet::disk`, from inside this crate and from outside.
 #[cfg(test)]
 extern crate self as brooklet;

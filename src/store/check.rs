@@ -1,7 +1,14 @@
 //! Checking everything that is in the store, and counting it.
+//!
+//! A check goes on behind damage. A page that can't be read fails redb's handle, so each part of the check has a snapshot of its
+//! own, and the file is opened anew behind one that failed. The row of the index says which records a chunk has that can't be read.
+//! What would be found of its partition for want of these is left out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
 
+use parking_lot::RwLockWriteGuard;
 use redb::{ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
 use super::keys::{COMPACTIONS, Compaction, KEYS, KeyBlock, SUPERSEDED, SupersededRow, find_key};
@@ -63,26 +70,16 @@ impl Store {
         let mut check = StoreCheck::default();
         {
             let _writer = self.writer.lock();
-            let mut handle = self.alone()?;
-            let trouble = std::sync::Arc::clone(&handle.trouble);
-            let checked = trouble.guard(|| handle.database_mut()?.check_integrity().redb());
-            match (checked, trouble.gravest()) {
-                (Ok(true), _) => {}
-                (Ok(false), _) => check.find("redb's pages were not as they should be; they were repaired"),
-                (Err(error), None) => check.find(format!("redb's pages are damaged: {error}")),
-                (Err(_), Some((_, cause))) => check.find(format!("redb's pages can't be checked: {cause}")),
+            let mut alone = Alone { store: self, handle: self.alone()? };
+            match alone.run(|handle| handle.database_mut()?.check_integrity().redb())? {
+                Ok(true) => {}
+                Ok(false) => {
+                    check.find("redb's pages were not as they should be; they were repaired");
+                    self.replace(&mut alone.handle)?;
+                }
+                Err(error) => check.find(format!("redb's pages can't be checked: {error}")),
             }
-            if !check.findings.is_empty() {
-                self.replace(&mut handle)?;
-            }
-            let trouble = std::sync::Arc::clone(&handle.trouble);
-            let walked = trouble.guard(|| {
-                let transaction = handle.database()?.begin_read().redb()?;
-                check.walk(&transaction)
-            });
-            if let Err(error) = walked {
-                check.find(trouble.gravest().map_or(error, |(_, cause)| cause).to_string());
-            }
+            check.walk(&mut alone)?;
         }
         let hidden = check.findings.len().saturating_sub(MAX_FINDINGS);
         if hidden > 0 {
@@ -119,6 +116,29 @@ impl Handle {
             })
         });
         counted.map_err(|error| self.trouble.gravest().map_or(error, |(_, cause)| cause))
+    }
+}
+
+/// The store with nobody beside.
+struct Alone<'s> {
+    store: &'s Store,
+    handle: RwLockWriteGuard<'s, Handle>,
+}
+
+impl Alone<'_> {
+    /// Runs `work`; `Ok(Err(..))` is what kept it from its end. The outer error is that the file does not open again.
+    fn run<T>(&mut self, work: impl FnOnce(&mut Handle) -> Result<T>) -> Result<Result<T>> {
+        let trouble = Arc::clone(&self.handle.trouble);
+        let done = trouble.guard(|| work(&mut self.handle));
+        let Err(error) = done else { return Ok(done) };
+        let Some((_, cause)) = trouble.gravest() else { return Ok(Err(error)) };
+        self.store.replace(&mut self.handle)?;
+        Ok(Err(cause))
+    }
+
+    /// Runs `work` on a snapshot.
+    fn view<T>(&mut self, work: impl FnOnce(&ReadTransaction) -> Result<T>) -> Result<Result<T>> {
+        self.run(|handle| work(&handle.database()?.begin_read().redb()?))
     }
 }
 
@@ -161,6 +181,25 @@ struct KeyCheck {
     superseded: Vec<Offset>,
 }
 
+/// What was seen of the chunks.
+#[derive(Debug, Default)]
+struct Seen {
+    /// What those of each partition add up to.
+    walked: BTreeMap<LogKey, Walked>,
+    /// The row of the index that each should have.
+    rows: BTreeMap<ChunkKey, IndexRow>,
+    /// Where to go on in the table of chunks: the smallest key behind those that were seen.
+    next: ChunkKey,
+    /// Partitions with chunks that can't be read.
+    unreadable: BTreeSet<LogKey>,
+}
+
+impl Seen {
+    fn is_whole(&self, key: ChunkKey) -> bool {
+        !self.unreadable.contains(&log_key(chunk_of(key).0))
+    }
+}
+
 /// What the chunks of one partition add up to.
 #[derive(Debug)]
 struct Walked {
@@ -181,7 +220,41 @@ impl StoreCheck {
         self.findings.len() > MAX_FINDINGS
     }
 
-    fn walk(&mut self, transaction: &ReadTransaction) -> Result<()> {
+    fn walk(&mut self, alone: &mut Alone<'_>) -> Result<()> {
+        let known = alone.view(|transaction| self.catalogue(transaction))?;
+        let Some(known) = self.found(known) else { return Ok(()) };
+        let keys = alone.view(|transaction| self.keys(transaction, &known))?;
+        // Where they can't be read, no record is looked up in them.
+        let mut keys = self.found(keys).unwrap_or_default();
+        let mut seen = Seen::default();
+        while let Err(error) = alone.view(|transaction| self.walk_chunks(transaction, &known, &mut keys, &mut seen))? {
+            let damaged = alone.view(|transaction| chunk_from(transaction, seen.next))?;
+            match self.found(damaged).flatten() {
+                Some((log, row, base)) if !self.is_enough() => {
+                    let last = row.last_offset;
+                    self.find(format!("{log}: the offsets {base} to {last} can't be read: {error}"));
+                    seen.unreadable.insert(log_key(log));
+                    seen.next = chunk_key(log, last.next());
+                }
+                _ => {
+                    self.find(error.to_string());
+                    return Ok(());
+                }
+            }
+        }
+        let index = alone.view(|transaction| self.check_index(transaction, &known, &seen))?;
+        self.found(index);
+        keys.retain(|key, _| !seen.unreadable.contains(key));
+        self.check_keys(&keys);
+        let segments = alone.view(|transaction| self.check_segments(transaction, &known, &mut seen))?;
+        self.found(segments);
+        self.check_partitions(&known.partitions, seen);
+        let groups = alone.view(|transaction| self.walk_groups(transaction, &known.topics))?;
+        self.found(groups);
+        Ok(())
+    }
+
+    fn catalogue(&mut self, transaction: &ReadTransaction) -> Result<Known> {
         let meta = transaction.open_table(META).redb()?;
         self.found(required_meta::<Identity>(&meta));
         self.found(required_meta::<Session>(&meta));
@@ -206,12 +279,7 @@ impl StoreCheck {
         for key in known.partitions.keys().chain(known.compactions.keys()) {
             self.check_known(&known.topics, "", log_of(*key));
         }
-        let mut keys = self.keys(transaction, &known)?;
-        let (walked, segments) = self.walk_chunks(transaction, &known, &mut keys)?;
-        self.check_keys(&keys);
-        self.check_segments(transaction, &known, segments)?;
-        self.check_partitions(&known.partitions, walked);
-        self.walk_groups(transaction, &known.topics)
+        Ok(known)
     }
 
     /// The value, or a finding.
@@ -253,26 +321,21 @@ impl StoreCheck {
         }
     }
 
-    /// Reads every chunk beside its row of the index, both in the order of their keys. Gives what the chunks of each
-    /// partition add up to, and for each chunk the row that it should have.
+    /// Reads every chunk that was not seen yet.
     fn walk_chunks(
         &mut self,
         transaction: &ReadTransaction,
         known: &Known,
         keys: &mut BTreeMap<LogKey, KeyCheck>,
-    ) -> Result<(BTreeMap<LogKey, Walked>, BTreeMap<ChunkKey, IndexRow>)> {
-        let mut walked: BTreeMap<LogKey, Walked> = BTreeMap::new();
-        let mut chunks = BTreeMap::new();
-        let mut before = None;
-        for entry in transaction.open_table(CHUNKS).redb()?.iter().redb()? {
-            let entry = entry.redb().inspect_err(|_| {
-                let before = before.map_or("the beginning".to_owned(), chunk_words);
-                self.find(format!("the chunk behind {before} can't be read"));
-            });
-            let (key, value) = entry?;
+        seen: &mut Seen,
+    ) -> Result<()> {
+        let chunks = transaction.open_table(CHUNKS).redb()?;
+        // A range would read the chunk at its end, too.
+        let mut cursor = chunks.lower_bound(Bound::Included(seen.next)).redb()?;
+        while let Some((key, value)) = cursor.next().redb()? {
             let (key, bytes) = (key.value(), value.value());
-            before = Some(key);
-            let log = chunk_of(key).0;
+            let (log, last) = chunk_of(key);
+            seen.next = chunk_key(log, last.next());
             if self.is_enough() {
                 break;
             }
@@ -280,7 +343,10 @@ impl StoreCheck {
                 self.find(format!("{}: there is no such topic", chunk_words(key)));
                 continue;
             };
-            let Some(batch) = self.found(decode_stored_chunk(key, bytes, topic)) else { continue };
+            let Some(batch) = self.found(decode_stored_chunk(key, bytes, topic)) else {
+                seen.unreadable.insert(log_key(log));
+                continue;
+            };
             if known.deleted.contains_key(&key.0) {
                 continue;
             }
@@ -288,17 +354,26 @@ impl StoreCheck {
             self.chunks += 1;
             self.records += u64::from(row.records);
             self.bytes += u64::from(row.bytes);
-            let walked = walked.entry(log_key(log)).or_insert_with(|| Walked::before(&batch));
-            self.follow(walked, &batch, &row, known.log_start(log));
+            if seen.is_whole(key) {
+                let walked = seen.walked.entry(log_key(log)).or_insert_with(|| Walked::before(&batch));
+                self.follow(walked, &batch, &row, known.log_start(log));
+            }
             if let Some(keys) = keys.get_mut(&log_key(log)) {
                 self.look_up_keys(transaction, &batch, topic, keys)?;
             }
-            chunks.insert(chunk_key(log, batch.header.base_offset), row);
+            seen.rows.insert(chunk_key(log, batch.header.base_offset), row);
         }
+        Ok(())
+    }
+
+    /// Sees to it that the index knows each chunk that was seen, and no other.
+    fn check_index(&mut self, transaction: &ReadTransaction, known: &Known, seen: &Seen) -> Result<()> {
         let mut index: BTreeMap<ChunkKey, IndexRow> = self.rows(&transaction.open_table(INDEX).redb()?)?;
-        index.retain(|key, _| !known.deleted.contains_key(&key.0));
-        self.compare("index", &chunks, &index);
-        Ok((walked, chunks))
+        index.retain(|key, _| {
+            !known.deleted.contains_key(&key.0) && (seen.is_whole(*key) || seen.rows.contains_key(key))
+        });
+        self.compare("index", &seen.rows, &index);
+        Ok(())
     }
 
     /// Adds a chunk to what its partition adds up to.
@@ -335,14 +410,11 @@ impl StoreCheck {
     }
 
     /// Adds the chunks up to segments, which begin where the table says they do.
-    fn check_segments(
-        &mut self,
-        transaction: &ReadTransaction,
-        known: &Known,
-        chunks: BTreeMap<ChunkKey, IndexRow>,
-    ) -> Result<()> {
+    fn check_segments(&mut self, transaction: &ReadTransaction, known: &Known, seen: &mut Seen) -> Result<()> {
         let mut found: BTreeMap<ChunkKey, SegmentRow> = self.rows(&transaction.open_table(SEGMENTS).redb()?)?;
-        found.retain(|key, _| !known.deleted.contains_key(&key.0));
+        found.retain(|key, _| !known.deleted.contains_key(&key.0) && seen.is_whole(*key));
+        let mut chunks = std::mem::take(&mut seen.rows);
+        chunks.retain(|key, _| seen.is_whole(*key));
         let mut expected: BTreeMap<ChunkKey, SegmentRow> = BTreeMap::new();
         for (key, chunk) in chunks {
             let under_way = expected.last_entry().filter(|segment| chunk_of(*segment.key()).0 == chunk_of(key).0);
@@ -444,8 +516,10 @@ impl StoreCheck {
         }
     }
 
-    fn check_partitions(&mut self, partitions: &BTreeMap<LogKey, PartitionRow>, mut walked: BTreeMap<LogKey, Walked>) {
-        for (key, row) in partitions {
+    fn check_partitions(&mut self, partitions: &BTreeMap<LogKey, PartitionRow>, mut seen: Seen) {
+        seen.walked.retain(|key, _| !seen.unreadable.contains(key));
+        let Seen { mut walked, unreadable, .. } = seen;
+        for (key, row) in partitions.iter().filter(|(key, _)| !unreadable.contains(key)) {
             let log = log_of(*key);
             if row.freed > row.log_start {
                 self.find(format!("{log}: its log start is {}, but it is freed up to {}", row.log_start, row.freed));
@@ -479,6 +553,13 @@ impl StoreCheck {
             self.find(format!("{log}: it counts other records, bytes or chunks than there are"));
         }
     }
+}
+
+/// The first chunk that begins at a key or behind it, as the index knows it: its row, and where it begins.
+fn chunk_from(transaction: &ReadTransaction, key: ChunkKey) -> Result<Option<(LogId, IndexRow, Offset)>> {
+    let next = transaction.open_table(INDEX).redb()?.range(key..).redb()?.next();
+    let next = next.map(decode_entry::<IndexRow>).transpose()?;
+    Ok(next.map(|(key, row)| (chunk_of(key).0, row, chunk_of(key).1)))
 }
 
 impl Walked {
