@@ -116,7 +116,7 @@ impl Broker {
         self.engine().sync_journal()
     }
 
-    /// Does what the background thread would do: commits what was sent, syncs what is buffered, runs a checkpoint and a clean if
+    /// Does what the background thread would do: commits what was sent, syncs what is buffered, runs checkpoints and a clean if
     /// they are due. For brokers built with [`background(false)`](Builder::background); harmless otherwise.
     ///
     /// # Errors

@@ -27,7 +27,7 @@ impl Consumer {
     ///                     return Err(error);
     ///                 }
     ///                 for (partition, offsets) in skipped {
-    ///                     eprintln!("{partition}: the offsets {offsets:?} are lost: {error}");
+    ///                     eprintln!("{partition}: offsets {}..{} are lost: {error}", offsets.start, offsets.end);
     ///                 }
     ///             }
     ///             polled => return polled,
@@ -42,8 +42,8 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// No position moves: [`Corrupt`](Error::Corrupt) when even the index of the chunks is damaged there, [`Io`](Error::Io);
-    /// [`Closed`](Error::Closed); [`IllegalState`](Error::IllegalState) within a rebalance listener.
+    /// No position moves: [`Corrupt`](crate::Error::Corrupt) when even the index of the chunks is damaged there, [`Io`](crate::Error::Io);
+    /// [`Closed`](crate::Error::Closed); [`IllegalState`](crate::Error::IllegalState) within a rebalance listener.
     pub fn skip_damaged(&mut self) -> Result<Vec<(TopicPartition, Range<Offset>)>> {
         self.check_not_in_listener()?;
         let engine = Arc::clone(self.engine());

@@ -146,7 +146,9 @@ impl Engine {
         self.check_writable()?;
         self.commit_open_group(LargeGroups::ToStore)?;
         self.sync_journal()?;
-        self.run_due(Instant::now(), Duration::MAX)
+        let now = Instant::now();
+        while self.checkpoint_if_due(now)? {}
+        self.run_due(now, Duration::MAX)
     }
 
     fn run_due(&self, now: Instant, clean_budget: Duration) -> Result<()> {
@@ -160,15 +162,23 @@ impl Engine {
             *self.synced_at.lock() = now;
             self.sync_journal()?;
         }
-        let checkpoint_due = self.checkpoint_due(&self.unapplied.lock());
-        if checkpoint_due.is_some_and(|due| due <= now) {
-            self.checkpoint_oldest()?;
-        }
+        // One portion, as a sync may be due behind it.
+        self.checkpoint_if_due(now)?;
         if self.clean_due().is_some_and(|due| due <= now) {
             self.clean_in_background(clean_budget)?;
         }
         self.expire_members();
         self.expire_offsets()
+    }
+
+    /// Whether a portion was due, which is in the store now.
+    fn checkpoint_if_due(&self, now: Instant) -> Result<bool> {
+        let due = self.checkpoint_due(&self.unapplied.lock());
+        let is_due = due.is_some_and(|due| due <= now);
+        if is_due {
+            self.checkpoint_oldest()?;
+        }
+        Ok(is_due)
     }
 
     /// When the next thing is due; `None` while there is nothing to do.

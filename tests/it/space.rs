@@ -105,6 +105,19 @@ fn an_emptied_log_leaves_a_small_file() {
     assert_eq!(broker.consume_all(&TopicPartition::new("t", 0)).len(), 1024);
 }
 
+/// Each record fills a portion of its own.
+#[test]
+fn maintaining_moves_all_that_is_due_into_the_store() {
+    let broker = Broker::builder().background(false).checkpoint_bytes(1 << 10).in_memory().unwrap();
+    broker.create_topic(NewTopic::new("t", 1)).unwrap();
+    for _ in 0..10 {
+        broker.producer().send(ProducerRecord::to("t").value([b'.'; 1 << 10])).unwrap().wait().unwrap();
+    }
+    assert_eq!(broker.check().unwrap().tail_records, 10);
+    broker.maintain().unwrap();
+    assert_eq!(broker.check().unwrap().tail_records, 0);
+}
+
 /// Only a broker that was told to, and only when enough is free.
 #[test]
 fn closing_gives_space_back_from_a_share_on() {
