@@ -335,10 +335,14 @@ impl StoreCheck {
         while let Some((key, value)) = cursor.next().redb()? {
             let (key, bytes) = (key.value(), value.value());
             let (log, last) = chunk_of(key);
-            seen.next = chunk_key(log, last.next());
             if self.is_enough() {
                 break;
             }
+            if key < seen.next {
+                self.find(format!("{}: it lies behind chunks that should follow it", chunk_words(key)));
+                break;
+            }
+            seen.next = chunk_key(log, last.next());
             let Some(topic) = known.id(key.0) else {
                 self.find(format!("{}: there is no such topic", chunk_words(key)));
                 continue;
