@@ -78,8 +78,9 @@ impl Producer {
     ///   negative one or a partitioner's bad choice;
     /// - [`BufferExhausted`](crate::Error::BufferExhausted) after `max_block` (P-10), [`StorageFull`](crate::Error::StorageFull);
     /// - [`Closed`](crate::Error::Closed), [`ReopenRequired`](crate::Error::ReopenRequired).
-    pub fn send(&self, record: ProducerRecord<'_>) -> Result<Delivery> {
-        let sequenced = self.engine().send(&self.place(record)?, self.keys(), None)?;
+    pub fn send(&self, mut record: ProducerRecord<'_>) -> Result<Delivery> {
+        self.place(&mut record)?;
+        let sequenced = self.engine().send(&record, self.keys(), None)?;
         Ok(Delivery::new(self.engine(), sequenced))
     }
 
@@ -94,10 +95,11 @@ impl Producer {
     /// As [`send`](Producer::send); the callback is then not called.
     pub fn send_with(
         &self,
-        record: ProducerRecord<'_>,
+        mut record: ProducerRecord<'_>,
         callback: impl FnOnce(Result<RecordMetadata>) + Send + 'static,
     ) -> Result<Delivery> {
-        let sequenced = self.engine().send(&self.place(record)?, self.keys(), Some(Box::new(callback)))?;
+        self.place(&mut record)?;
+        let sequenced = self.engine().send(&record, self.keys(), Some(Box::new(callback)))?;
         Ok(Delivery::new(self.engine(), sequenced))
     }
 
@@ -110,7 +112,8 @@ impl Producer {
     ///
     /// As [`send`](Producer::send), with the index of the first bad record where the error has one. Nothing is queued then.
     pub fn send_all<'a>(&self, records: impl IntoIterator<Item = ProducerRecord<'a>>) -> Result<Vec<Delivery>> {
-        let records = records.into_iter().map(|record| self.place(record)).collect::<Result<Vec<_>>>()?;
+        let mut records: Vec<_> = records.into_iter().collect();
+        records.iter_mut().try_for_each(|record| self.place(record))?;
         let sequenced = self.engine().send_all(&records, self.keys())?;
         Ok(sequenced.into_iter().map(|sequenced| Delivery::new(self.engine(), sequenced)).collect())
     }
@@ -126,7 +129,7 @@ impl Producer {
     }
 
     /// Asks the partitioner, if there is one, before any lock is taken: it may use the broker.
-    fn place<'a>(&self, mut record: ProducerRecord<'a>) -> Result<ProducerRecord<'a>> {
+    fn place(&self, record: &mut ProducerRecord<'_>) -> Result<()> {
         if let (Some(partitioner), None) = (&self.partitioner, record.partition) {
             let count = self.engine().partition_count(&record.topic)?;
             let key = record.key.as_ref().map(Payload::as_bytes);
@@ -140,7 +143,7 @@ impl Producer {
             }
             record.partition = chosen;
         }
-        Ok(record)
+        Ok(())
     }
 
     /// A partitioner that was asked and had no choice leaves the record to the sticky rule.

@@ -24,6 +24,7 @@ pub(super) struct Unplanned<'r> {
 
 impl Engine {
     /// Puts a record into the open group. Waits for room, at most `max_block`.
+    #[inline(always)]
     pub(crate) fn send(
         &self,
         record: &ProducerRecord<'_>,
@@ -60,6 +61,7 @@ impl Engine {
 
     /// Puts something into the open group. `plan` checks it and says how many bytes it takes; `push` does it, once there is
     /// room. While there is none this makes some, for at most `max_block`, and asks `plan` again.
+    #[inline(always)]
     pub(super) fn queue<'r, P, T>(
         &self,
         mut plan: impl FnMut(&mut Sequencer, i64) -> Result<(P, usize), Unplanned<'r>>,
@@ -87,6 +89,7 @@ impl Engine {
     }
 
     /// Takes the room and pushes; `None` when there is no room now.
+    #[inline(always)]
     pub(super) fn push_if_room<T>(
         &self,
         mut sequencer: MutexGuard<'_, Sequencer>,

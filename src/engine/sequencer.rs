@@ -178,6 +178,9 @@ impl Sequencer {
     }
 
     /// Checks a record against its topic and chooses its partition. Nothing is queued.
+    //
+    // Inlined, as `push` is: to hand results on through memory took a quarter of the time of a send.
+    #[inline(always)]
     pub(crate) fn plan(&mut self, record: &ProducerRecord<'_>, context: SendContext) -> Result<Plan> {
         let found = self.find(&record.topic);
         let random = &mut self.random;
@@ -216,6 +219,7 @@ impl Sequencer {
     }
 
     /// Puts a planned record into the open group. `plan` was made under the same lock, so the topic is still there.
+    #[inline(always)]
     pub(crate) fn push(
         &mut self,
         record: &ProducerRecord<'_>,
