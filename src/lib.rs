@@ -83,6 +83,7 @@
 #[cfg(test)]
 extern crate self as brooklet;
 
+mod checksum;
 mod clock;
 mod config;
 mod error;

@@ -116,6 +116,6 @@ fn seal(file: &mut [u8], at: usize) {
     let Some(length) = file.get(at + 4..).and_then(|bytes| bytes.first_chunk()) else { return };
     let len = (FRAME_HEADER_LEN + u32::from_le_bytes(*length) as usize).next_multiple_of(8);
     let Some(frame) = file.get(at + 4..).and_then(|rest| rest.get(..len - 4)) else { return };
-    let crc = crc32c::crc32c(frame);
+    let crc = crc_fast::crc32_iscsi(frame);
     write(file, at, &crc.to_le_bytes());
 }

@@ -78,7 +78,7 @@ fn chunk_of(batch: &[u8], codec: u8) -> Vec<u8> {
     let mut covered = vec![1, codec, 0, 0];
     covered.extend_from_slice(&TOPIC.to_le_bytes());
     covered.extend_from_slice(batch);
-    let mut chunk = crc32c::crc32c(&covered).to_le_bytes().to_vec();
+    let mut chunk = crc_fast::crc32_iscsi(&covered).to_le_bytes().to_vec();
     chunk.append(&mut covered);
     chunk
 }

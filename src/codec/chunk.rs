@@ -25,6 +25,7 @@ use super::compress::{Compressor, decompress};
 use super::record;
 use super::walk::{Place, Walk, WalkedRecord};
 use super::{DecodeError, Reader, Writer};
+use crate::checksum::crc32c;
 use crate::config::CompressionType;
 use crate::types::{Offset, TimestampType, TopicId};
 
@@ -99,7 +100,7 @@ pub(crate) fn find_in_chunk(
 /// Checks what lies in front of a chunk's batch header, and how its records are compressed.
 fn open_chunk(bytes: &[u8], topic: TopicId) -> Result<(CompressionType, Reader<'_>), ChunkError> {
     let mut reader = Reader::new(bytes);
-    if reader.u32()? != crc32c::crc32c(reader.remaining()) {
+    if reader.u32()? != crc32c(reader.remaining()) {
         return Err(ChunkError::Damaged("its checksum does not match"));
     }
     let version = reader.u8()?;
@@ -473,7 +474,7 @@ fn seal(bytes: &mut [u8], topic: TopicId, compression_type: CompressionType, hea
     if let Some(space) = bytes.get_mut(..PREFIX_LEN) {
         space.copy_from_slice(&prefix);
     }
-    let crc = crc32c::crc32c(bytes.get(CRC_LEN..).unwrap_or_default());
+    let crc = crc32c(bytes.get(CRC_LEN..).unwrap_or_default());
     if let Some(space) = bytes.get_mut(..CRC_LEN) {
         space.copy_from_slice(&crc.to_le_bytes());
     }
@@ -626,7 +627,7 @@ mod tests {
     fn forged(chunk: &[u8], at: usize, to: u8) -> Vec<u8> {
         let mut chunk = chunk.to_vec();
         chunk[at] = to;
-        let crc = crc32c::crc32c(&chunk[4..]).to_le_bytes();
+        let crc = crc32c(&chunk[4..]).to_le_bytes();
         chunk[..4].copy_from_slice(&crc);
         chunk
     }

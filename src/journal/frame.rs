@@ -1,5 +1,6 @@
 //! One frame, as it is built and as it is read.
 
+use crate::checksum::crc32c;
 use crate::codec::{DecodeError, Mark, Reader};
 
 /// Bytes in front of the payload.
@@ -115,7 +116,7 @@ impl FrameHeader {
 
 /// The checksum that a whole frame of these bytes begins with.
 pub(super) fn checksum(frame: &[u8]) -> u32 {
-    crc32c::crc32c(frame.get(CRC_LEN..).unwrap_or_default())
+    crc32c(frame.get(CRC_LEN..).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -138,7 +139,7 @@ mod tests {
         }
         expected.extend_from_slice(b"payload: 9\0\0\0\0\0\0");
         assert_eq!(frame.bytes(), expected);
-        assert_eq!(crc, crc32c::crc32c(&expected[4..]));
+        assert_eq!(crc, crc32c(&expected[4..]));
         let header = FrameHeader::decode(frame.bytes()).unwrap();
         assert!(header.follows(&AT));
         assert_eq!(header.frame_len(), 56);

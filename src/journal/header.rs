@@ -1,6 +1,7 @@
 //! The header of the journal file.
 
 use super::ring::Ring;
+use crate::checksum::crc32c;
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::types::StoreId;
 
@@ -46,7 +47,7 @@ impl Header {
         bytes.put_u128(self.store.0);
         bytes.put_u64(self.ring.capacity());
         bytes.resize(CRC_INDEX, 0);
-        let crc = crc32c::crc32c(&bytes);
+        let crc = crc32c(&bytes);
         bytes.put_u32(crc);
         bytes
     }
@@ -59,7 +60,7 @@ impl Header {
             return Err(HeaderError::Damaged("it does not begin as a journal does"));
         }
         let (covered, crc) = bytes.split_last_chunk().ok_or(HeaderError::Damaged("it ends too early"))?;
-        if crc32c::crc32c(covered) != u32::from_le_bytes(*crc) {
+        if crc32c(covered) != u32::from_le_bytes(*crc) {
             return Err(HeaderError::Damaged("the checksum of its header does not match"));
         }
         let version = reader.u32()?;
@@ -89,7 +90,7 @@ mod tests {
     fn with(index: usize, field: &[u8]) -> [u8; HEADER_LEN] {
         let mut bytes = encoded();
         bytes[index..index + field.len()].copy_from_slice(field);
-        let crc = crc32c::crc32c(&bytes[..CRC_INDEX]);
+        let crc = crc32c(&bytes[..CRC_INDEX]);
         bytes[CRC_INDEX..].copy_from_slice(&crc.to_le_bytes());
         bytes
     }

@@ -267,6 +267,7 @@ pub(super) mod tests {
     use super::super::frame::Frame;
     use super::super::writer::Journal;
     use super::*;
+    use crate::checksum::crc32c;
     use crate::disk::sim_disk::SimDisk;
 
     pub(in super::super) const PATH: &str = "/d/app.brooklet-journal";
@@ -455,7 +456,7 @@ pub(super) mod tests {
     fn a_newer_version_is_an_error_of_its_own() {
         let (mut bytes, _) = journal_of(&[b"one"], false);
         bytes[8] = 2;
-        let crc = crc32c::crc32c(&bytes[..HEADER_LEN - 4]);
+        let crc = crc32c(&bytes[..HEADER_LEN - 4]);
         bytes[HEADER_LEN - 4..HEADER_LEN].copy_from_slice(&crc.to_le_bytes());
         let result = recover(&disk_with(&bytes), &FIRST);
         assert!(matches!(result, Err(Error::UnsupportedVersion { what: "journal", found: 2, supported: VERSION })));

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::checksum::crc32c_of_parts;
 use crate::disk::DiskFile;
 
 /// What redb calls a page, and reads and writes at least, but for the header at the file's front.
@@ -211,7 +212,7 @@ impl Group {
 /// The checksum of a block: CRC-32C of its number and its bytes. 0 is that of zeros only, which is what a block holds that was
 /// never written.
 fn sum_of(block: u64, bytes: &[u8; BLOCK_LEN]) -> u32 {
-    match crc32c::crc32c_append(crc32c::crc32c(&block.to_le_bytes()), bytes) {
+    match crc32c_of_parts([&block.to_le_bytes(), bytes]) {
         _ if bytes.iter().all(|&byte| byte == 0) => 0,
         0 => 1,
         sum => sum,

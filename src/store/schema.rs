@@ -2,6 +2,7 @@
 
 use redb::TableDefinition;
 
+use crate::checksum::crc32c_of_parts;
 use crate::codec::{BatchHeader, DecodeError, Mark, Reader, Writer};
 use crate::error::{Error, Result};
 use crate::types::{LogId, Offset, TopicId, TopicName, TopicNumber};
@@ -98,9 +99,7 @@ pub(super) fn damaged_row<R: Row>(key: &R::Key, reason: &str) -> Error {
 }
 
 fn row_crc<R: Row>(key: &R::Key, row: &[u8]) -> u32 {
-    let crc = crc32c::crc32c(R::PLACE.as_bytes());
-    let crc = crc32c::crc32c_append(crc, R::key_bytes(key).as_ref());
-    crc32c::crc32c_append(crc, row)
+    crc32c_of_parts([R::PLACE.as_bytes(), R::key_bytes(key).as_ref(), row])
 }
 
 /// What the row is called in an error.

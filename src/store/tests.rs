@@ -14,6 +14,7 @@ use super::open::begin_write;
 use super::schema::PartitionRow;
 use super::trouble::FromRedb;
 use super::*;
+use crate::checksum::crc32c;
 use crate::codec::{
     BatchBuilder, GroupChange, GroupChanges, GroupEntry, Mark, Place, RawHeader, RecordBatch, RecordParts,
 };
@@ -428,7 +429,7 @@ fn chunks_that_this_build_can_not_read_are_named_and_stay() {
         let (key, mut bytes) =
             chunks.first().redb()?.map(|(key, value)| (key.value(), value.value().to_vec())).unwrap();
         bytes[5] = codec;
-        let crc = crc32c::crc32c(&bytes[4..]).to_le_bytes();
+        let crc = crc32c(&bytes[4..]).to_le_bytes();
         bytes[..4].copy_from_slice(&crc);
         chunks.insert(key, bytes.as_slice()).redb().map(drop)
     });
