@@ -384,6 +384,17 @@ mod tests {
         assert!(!open(&sim).has_sums().unwrap());
         sim.put(PATH, &page(1, 3));
         assert!(!open(&sim).has_sums().unwrap());
+        // One that ends before the mark of the first checksums is whole.
+        for len in [1, 4_095, 4_096, 4_103] {
+            sim.put(PATH, &page(1, 3)[..len]);
+            assert!(!open(&sim).has_sums().unwrap(), "{len} bytes");
+        }
+        let sim = SimDisk::new();
+        let smallest = open(&sim);
+        smallest.set_len(2 * BLOCK).unwrap();
+        smallest.write(BLOCK, &page(1, 1)).unwrap();
+        smallest.write_sums().unwrap();
+        assert!(open(&sim).has_sums().unwrap());
         let sim = SimDisk::new();
         written(&sim);
         assert!(open(&sim).has_sums().unwrap());

@@ -14,7 +14,7 @@ use crate::crash::{
     BUFFERED, CLEAN, Knobs, PATH, assert_healthy, compress, create, scale, send_one, sends, states_within,
 };
 use crate::model::{Model, Step};
-use crate::sim_disk::{Fault, Op, Repeat, SimDisk};
+use crate::sim_disk::{Fault, Keep, Op, Repeat, SimDisk};
 
 const JOURNAL: &str = "-journal";
 
@@ -248,6 +248,12 @@ impl Run {
             seen.apply(&step, id);
         }
         assert_eq!(Model::observe(&broker).unwrap(), seen, "{}", self.label);
+        // What the opening believed is on the disk, and not only in memory, where a failed sync leaves what it has lost.
+        if self.knobs.durability == Durability::Sync {
+            let without_power = self.disk.image(self.disk.operations(), Keep::None);
+            let broker = self.knobs.open(&without_power).unwrap_or_else(|error| panic!("{}: {error}", self.label));
+            assert_eq!(Model::observe(&broker).unwrap(), seen, "{}: after a power loss", self.label);
+        }
     }
 
     /// A failing disk is no damage, no bug of the caller's, and no panic.
