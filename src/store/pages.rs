@@ -395,6 +395,9 @@ mod tests {
         smallest.write(BLOCK, &page(1, 1)).unwrap();
         smallest.write_sums().unwrap();
         assert!(open(&sim).has_sums().unwrap());
+        let bytes = sim.bytes(PATH).unwrap();
+        sim.put(PATH, &bytes[..4_104]);
+        assert!(open(&sim).has_sums().unwrap());
         let sim = SimDisk::new();
         written(&sim);
         assert!(open(&sim).has_sums().unwrap());
