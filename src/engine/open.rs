@@ -6,12 +6,12 @@
 //!    place, sync the directory. A crash before the rename leaves files that the next opener recognises and replaces.
 //! 2. Open the store: this takes its lock. Nothing of the journal was read or written before. If the store was not closed, it
 //!    is synced first and what memory caches of it is dropped, so that only what is on the disk is believed.
-//! 3. Does the session row say `Open`, recover: sync the journal and drop what memory caches of it, replay its frames from the
-//!    row's mark on, and bring them into the store together with a row that says `Closed`. **That commit is the commit point
-//!    of recovery**; nobody has read a record before it. A crash before it repeats the recovery; after it, the journal is
-//!    not needed any more.
-//! 4. Start a session: create the journal anew under a salt never used before, then commit the row `Open` with its first
-//!    mark. **That commit is the commit point of the session**; no record is acknowledged before it.
+//! 3. Does the session row say `Open`, recover: replay the journal's frames from the row's mark on, and bring them into the
+//!    store together with a row that says `Closed`. **That commit is the commit point of recovery**; nobody has read a
+//!    record before it. A crash before it repeats the recovery; after it, the journal is not needed any more. So it does
+//!    not matter that memory may hold frames which a failed sync kept from the disk: the commit makes them durable.
+//! 4. Start a session: create the journal, or take the one that is still there, under a salt never used before; then
+//!    commit the row `Open` with its first mark. **That commit is the commit point of the session**; no record is acknowledged before it.
 //!
 //! Closing runs a last checkpoint whose row says `Closed`, closes the store and removes the journal.
 
@@ -73,7 +73,6 @@ impl Engine {
         let sequence = match catalogue.session {
             Session::Closed { sequence } => sequence,
             Session::Open(mark) => {
-                files.distrust_journal_cache()?;
                 let sequence = recover(&files, &store, &catalogue, &mark)?;
                 catalogue = store.load()?;
                 sequence
@@ -219,18 +218,6 @@ impl Files {
         Store::create(&self.disk, &self.store, StoreId(random_u128()?), options.store_options())
     }
 
-    /// Step 3: after a failed sync, memory may show what the disk does not have. Only the disk counts.
-    fn distrust_journal_cache(&self) -> Result<()> {
-        if !self.exists(&self.journal)? {
-            return Ok(());
-        }
-        let io = |operation| move |error| Error::io(operation, &self.journal, error);
-        let file = self.disk.open(&self.journal, OpenMode::Existing).map_err(io("open"))?;
-        file.sync().map_err(io("sync"))?;
-        file.drop_cache();
-        Ok(())
-    }
-
     fn exists(&self, path: &Path) -> Result<bool> {
         self.disk.exists(path).map_err(|error| Error::io("look for", path, error))
     }
@@ -352,20 +339,24 @@ impl Collected {
     }
 }
 
-/// Step 4: a new journal, then the session row.
+/// Step 4: the journal, then the session row.
 fn start_session(files: &Files, store: &Store, id: StoreId, sequence: u64, options: &Options) -> Result<Journal> {
     #[expect(clippy::cast_possible_truncation, reason = "64 of the 128 random bits are enough")]
     let salt = random_u128()? as u64;
     let mark = Mark { salt, sequence, position: 0, chain: 0 };
-    let create = || Journal::create(&*files.disk, &files.journal, id, options.journal_capacity(), mark);
-    let journal = match create() {
-        // Only an open store can delete and so make room. It says that it needs no journal: an old one may go for the new.
-        Err(Error::StorageFull { .. }) => {
-            let _ = files.disk.remove(&files.journal);
-            store.release_ballast();
-            create()?
-        }
-        created => created?,
+    let capacity = options.journal_capacity();
+    let create = || Journal::create(&*files.disk, &files.journal, id, capacity, mark);
+    let journal = match Journal::reuse(&*files.disk, &files.journal, id, capacity, mark) {
+        Some(journal) => journal,
+        None => match create() {
+            // Only an open store can delete and so make room. It says that it needs no journal: an old one may go for the new.
+            Err(Error::StorageFull { .. }) => {
+                let _ = files.disk.remove(&files.journal);
+                store.release_ballast();
+                create()?
+            }
+            created => created?,
+        },
     };
     store.update(Purpose::Free, |update| update.set_session(Session::Open(mark)))?;
     Ok(journal)

@@ -108,6 +108,16 @@ impl FrameHeader {
         self.salt == mark.salt && self.sequence == mark.sequence && self.chain == mark.chain
     }
 
+    /// Where the next frame is, when this one is at `mark`.
+    pub(super) fn behind(&self, mark: &Mark) -> Mark {
+        Mark {
+            salt: mark.salt,
+            sequence: mark.sequence.saturating_add(1),
+            position: mark.position.saturating_add(self.frame_len()),
+            chain: self.crc,
+        }
+    }
+
     /// The bytes that the frame takes in the ring.
     pub(super) fn frame_len(&self) -> u64 {
         frame_len(self.length as usize)

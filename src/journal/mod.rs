@@ -30,8 +30,7 @@
 //!
 //! # Recovery
 //!
-//!  1. The store is opened and locked. It says whether the journal is needed, and its mark. The journal is synced and its
-//!     cached pages are dropped, so that what is read is what is on the disk.
+//!  1. The store is opened and locked. It says whether the journal is needed, and its mark.
 //!  2. The header must be whole, of a known version, and of this store; the file must not be shorter than it was at the
 //!     mark.
 //!  3. Frames are taken from the mark on, while salt, sequence, chain and CRC are those of the next frame.
@@ -39,8 +38,10 @@
 //!     to be durable proves damage: nothing is served. Without such a frame it is the torn end of what nobody was told
 //!     to be durable.
 //!  5. The store takes the frames and, in the same update, the word that it needs no journal. *This is the commit point of
-//!     recovery*; a crash before it recovers the same frames again.
-//!  6. A new journal takes the old one's name, and the store the mark of its beginning, with a new salt.
+//!     recovery*; a crash before it recovers the same frames again. Nothing is served before it, so frames that memory holds
+//!     and the disk does not, as a failed sync leaves them, do no harm.
+//!  6. The store takes the mark of the ring's beginning, with a new salt. The file stays, unless its ring has another
+//!     capacity than it is wanted now: then a new one takes its name first.
 //!
 //! A frame that recovery left behind a hole never comes back: its salt is not that of any later mark, and were it the same,
 //! the chain would end at the hole.
@@ -51,6 +52,7 @@
 
 mod frame;
 mod header;
+mod lap;
 mod replay;
 mod ring;
 mod writer;

@@ -5,7 +5,7 @@ use super::header::HEADER_LEN;
 /// A ring is a multiple of this, and not smaller.
 const GRAIN: u64 = 4096;
 
-/// No ring is larger: recovery reads it whole.
+/// No ring is larger: recovery reads all of it, and a frame of it at once.
 const MAX_CAPACITY: u64 = 1 << 30;
 
 /// The ring behind the header: positions count up for ever, their places repeat.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::frame::{Frame, frame_len};
 use super::header::Header;
+use super::replay::check_file;
 use super::ring::Ring;
 use crate::codec::Mark;
 use crate::disk::{Disk, DiskFile, OpenMode};
@@ -71,11 +72,22 @@ impl Journal {
         created
     }
 
-    fn create_as(disk: &dyn Disk, new_path: &Path, path: &Path, header: Header, mark: Mark) -> Result<Self> {
-        let failed = |error| Error::io("create", path, error);
-        let file = disk.open(new_path, OpenMode::Replace).map_err(failed)?;
-        let ring = header.ring;
-        let mut journal = Self {
+    /// Goes on at `mark` in the file that an unclean end left, if there is one, of this store, with a ring of this capacity.
+    /// The mark's salt, never used before, keeps the frames in it apart from the new ones.
+    pub(crate) fn reuse(disk: &dyn Disk, path: &Path, store: StoreId, capacity: u64, mark: Mark) -> Option<Self> {
+        let file = disk.open(path, OpenMode::Existing).ok()?;
+        let (ring, allocated) = check_file(&*file, path, store, &mark).ok()?;
+        let mut journal = (ring == Ring::with_room_for(capacity)).then(|| Self::at(mark, file, path, ring))?;
+        // Whoever made it may have been killed before its name was durable; the file itself was, before it got the name.
+        disk.sync_dir(path).ok()?;
+        journal.allocated = allocated;
+        // What it has grown by since may not be.
+        journal.grown_before = mark.sequence.saturating_add(1);
+        Some(journal)
+    }
+
+    fn at(mark: Mark, file: Arc<dyn DiskFile>, path: &Path, ring: Ring) -> Self {
+        Self {
             file,
             path: path.to_owned(),
             ring,
@@ -84,7 +96,14 @@ impl Journal {
             end: mark,
             start: mark.position,
             process: Process::current(),
-        };
+        }
+    }
+
+    fn create_as(disk: &dyn Disk, new_path: &Path, path: &Path, header: Header, mark: Mark) -> Result<Self> {
+        let failed = |error| Error::io("create", path, error);
+        let file = disk.open(new_path, OpenMode::Replace).map_err(failed)?;
+        let ring = header.ring;
+        let mut journal = Self::at(mark, file, path, ring);
         journal.file.write_at(0, &header.encode()).map_err(failed)?;
         // What lies before the mark counts as written: a journal is never shorter than its store's mark says.
         journal.extend(mark.position.max(FIRST_ALLOCATION).min(ring.capacity())).map_err(failed)?;
@@ -216,8 +235,9 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::header::HEADER_LEN;
     use super::super::replay::tests::{FIRST, PATH, SMALL, STORE, append, new_journal, path, recover};
-    use super::super::replay::{check_file, holds_frames, verify};
+    use super::super::replay::{holds_frames, verify};
     use super::*;
     use crate::disk::sim_disk::{Fault, Keep, Op, Repeat, SimDisk};
 
@@ -227,20 +247,11 @@ mod tests {
         frame
     }
 
-    /// A journal that goes on in the same file at `mark`. Sessions begin with a new file; this is the harder case.
+    /// A journal that goes on in the same file at `mark`.
     fn continued(disk: &SimDisk, mark: Mark) -> Journal {
-        let file = disk.open(path(), OpenMode::Existing).unwrap();
-        let (ring, allocated) = check_file(&*file, path(), STORE, &mark).unwrap();
-        Journal {
-            file,
-            path: path().to_owned(),
-            ring,
-            allocated,
-            grown_before: mark.sequence,
-            end: mark,
-            start: mark.position,
-            process: Process::current(),
-        }
+        let bytes = disk.bytes(PATH).unwrap();
+        let capacity = Header::decode(bytes[..HEADER_LEN].try_into().unwrap()).unwrap().ring.capacity();
+        Journal::reuse(disk, path(), STORE, capacity, mark).unwrap()
     }
 
     /// A payload that no other frame of a test has.
@@ -252,6 +263,38 @@ mod tests {
 
     fn once(operation: Op, nth: usize) -> Fault {
         Fault { operation, path_contains: None, nth, kind: io::ErrorKind::Other, repeat: Repeat::Once }
+    }
+
+    #[test]
+    fn a_reused_journal_is_as_long_as_it_says_once_its_first_frame_is_durable() {
+        let disk = SimDisk::new();
+        let mut old = new_journal(&disk, 4 * GROWTH);
+        append(&mut old, &[1; 3 << 19], 0);
+        let killed = disk.after_kill();
+        let mark = Mark { salt: FIRST.salt + 1, sequence: 9, ..FIRST };
+        let mut journal = Journal::reuse(&killed, path(), STORE, 4 * GROWTH, mark).unwrap();
+        let at_its_end = Mark { position: journal.allocated, ..mark };
+        let checked_after_power_loss = || {
+            let disk = killed.image(killed.operations(), Keep::None);
+            check_file(&*disk.open(path(), OpenMode::Existing).unwrap(), path(), STORE, &at_its_end).is_ok()
+        };
+        assert!(!checked_after_power_loss());
+        append(&mut journal, b"first", 0);
+        assert_eq!(journal.grown_before(), journal.end().sequence);
+        journal.sync().unwrap();
+        assert!(checked_after_power_loss());
+    }
+
+    #[test]
+    fn only_this_stores_journal_with_the_wanted_ring_is_reused() {
+        let disk = SimDisk::new();
+        let reuse = |disk: &SimDisk, store, capacity| Journal::reuse(disk, path(), store, capacity, FIRST).is_some();
+        assert!(!reuse(&disk, STORE, SMALL));
+        new_journal(&disk, SMALL);
+        assert!(reuse(&disk, STORE, SMALL) && reuse(&disk, STORE, SMALL - 1));
+        assert!(!reuse(&disk, StoreId(1), SMALL) && !reuse(&disk, STORE, SMALL + 1));
+        disk.put(PATH, &[]);
+        assert!(!reuse(&disk, STORE, SMALL));
     }
 
     #[test]

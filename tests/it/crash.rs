@@ -574,7 +574,8 @@ fn all_workloads_of_three_steps_in_buffered_mode() {
 }
 
 /// A sync fails, the application drops the broker, opens the file again in the same boot, reads, writes, and then power
-/// fails: nothing that it saw may vanish, although memory showed more than the disk had.
+/// fails: nothing that it saw may vanish, although memory showed more than the disk had. Power fails, and the process is
+/// killed, at every call of that opening as well.
 #[test]
 fn nothing_seen_after_a_failed_sync_vanishes() {
     let steps = [
@@ -621,10 +622,26 @@ fn fail_sync_then_lose_power(knobs: Knobs, steps: &[Step], nth: usize, failed_sy
     });
     let states = run_until_failure(knobs, &disk, steps);
     disk.clear_faults();
+    let failed_at = disk.operations();
     let broker = knobs.open(&disk).unwrap_or_else(|error| panic!("{label}: can't open: {error}"));
     let mut seen = Model::observe(&broker).unwrap();
-    assert_allowed(&seen, &states.iter().collect::<Vec<_>>(), &label);
+    let allowed = states.iter().collect::<Vec<_>>();
+    assert_allowed(&seen, &allowed, &label);
     let keeps = [Keep::None, Keep::All, Keep::Random(1)];
+    let turn = nth + failed_sync.map_or(0, |seed| (seed % 8) as usize);
+    for at in (failed_at..disk.operations()).filter(|at| scale() > 3 || at % 8 == turn % 8) {
+        let label = format!("{label}, opening cut at {at}");
+        for keep in keeps {
+            let opened = knobs.open(&disk.image(at, keep)).unwrap_or_else(|e| panic!("{label}, {keep:?}: {e}"));
+            assert_allowed(&Model::observe(&opened).unwrap(), &allowed, &label);
+        }
+        let killed = disk.killed_at(at);
+        let opened = knobs.open(&killed).unwrap_or_else(|e| panic!("{label}, killed: {e}"));
+        let seen = Model::observe(&opened).unwrap();
+        assert_allowed(&seen, &allowed, &label);
+        let opened = knobs.open(&killed.image(killed.operations(), Keep::None)).unwrap();
+        assert_eq!(Model::observe(&opened).unwrap(), seen, "{label}: what was seen after it was killed is gone");
+    }
     for keep in keeps {
         let opened = knobs.open(&disk.image(disk.operations(), keep)).unwrap_or_else(|e| panic!("{label}: {e}"));
         assert_eq!(Model::observe(&opened).unwrap(), seen, "{label}: what was seen after reopening is gone");

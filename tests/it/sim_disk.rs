@@ -139,7 +139,12 @@ impl SimDisk {
 
     /// The disk as another process finds it after this one was killed: nothing is lost, nothing is synced by it.
     pub(crate) fn after_kill(&self) -> SimDisk {
-        Self::of(self.state().world.clone())
+        self.killed_at(self.operations())
+    }
+
+    /// The same, when it was killed at crash point `at`.
+    pub(crate) fn killed_at(&self, at: usize) -> SimDisk {
+        Self::of(self.state().world_at(at))
     }
 
     /// Makes calls fail from now on.
