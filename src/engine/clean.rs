@@ -32,6 +32,9 @@ use crate::types::{LogId, Offset, TopicNumber};
 /// also when records come fast.
 const CLEAN_AFTER_BYTES: usize = 16 << 20;
 
+/// On a disk that stays full, the store's file is vacuumed when this part of it is unused: an eighth.
+const VACUUMED_SHARE: u64 = 8;
+
 /// What waits to be freed.
 #[derive(Debug, Default)]
 pub(super) struct Garbage {
@@ -130,6 +133,8 @@ struct Round {
     limited: VecDeque<Arc<PartitionLog>>,
     /// Partitions to be compacted; `None`: not looked for yet.
     to_compact: Option<VecDeque<Arc<PartitionLog>>>,
+    /// Whether the disk was full when it began.
+    disk_was_full: bool,
 }
 
 /// When cleans are due, and when one was done.
@@ -141,13 +146,17 @@ pub(super) struct Cleans {
     pub(super) last_ms: Option<i64>,
     /// What has moved into the store since the last one began.
     stored_bytes: usize,
+    /// Whether a full disk made a clean vacuum since something was stored last.
+    vacuumed: bool,
+    /// Whether one was asked for since the last one began: that one may have passed what is to be cleaned.
+    asked_for: bool,
 }
 
 impl Cleans {
     /// What the last session has left is freed at once.
     pub(super) fn new(options: &Options, garbage: &Garbage) -> Self {
         let due = if garbage.is_empty() { next_clean(options) } else { Some(Instant::now()) };
-        Self { due, last_ms: None, stored_bytes: 0 }
+        Self { due, last_ms: None, stored_bytes: 0, vacuumed: false, asked_for: false }
     }
 }
 
@@ -220,6 +229,7 @@ impl Engine {
     pub(super) fn note_stored(&self, bytes: usize) {
         let mut cleans = self.cleans.lock();
         cleans.stored_bytes = cleans.stored_bytes.saturating_add(bytes);
+        cleans.vacuumed = false;
         if cleans.stored_bytes >= CLEAN_AFTER_BYTES {
             drop(cleans);
             self.clean_soon();
@@ -230,7 +240,10 @@ impl Engine {
     pub(super) fn clean_soon(&self) {
         if self.options.clean_interval.is_some() {
             let now = Instant::now();
-            self.cleans.lock().due = Some(now);
+            let mut cleans = self.cleans.lock();
+            cleans.due = Some(now);
+            cleans.asked_for = true;
+            drop(cleans);
             self.bell.ring_unless_awake_by(now);
         }
     }
@@ -251,7 +264,11 @@ impl Engine {
         if work.report.is_complete && !self.only_frees(caller) {
             cleans.last_ms = Some(self.options.clock.now_ms());
         }
+        let again = cleans.asked_for && cleaned.is_ok();
         drop(cleans);
+        if again {
+            self.clean_soon();
+        }
         cleaned.map(|()| work.report)
     }
 
@@ -280,7 +297,9 @@ impl Engine {
             return Ok(());
         }
         if self.fit_into_max_bytes(work)? && self.garbage.lock().is_empty() {
-            cleaner.round = None;
+            if cleaner.round.take().is_some_and(|round| round.disk_was_full) {
+                self.use_what_was_freed()?;
+            }
             work.report.is_complete = true;
         }
         Ok(())
@@ -319,7 +338,10 @@ impl Engine {
 
     /// What a round looks at one by one.
     fn begin_round(&self, caller: Caller) -> Result<Round> {
-        self.cleans.lock().stored_bytes = 0;
+        {
+            let mut cleans = self.cleans.lock();
+            (cleans.stored_bytes, cleans.asked_for) = (0, false);
+        }
         let has_limits = |topic: &&Arc<Topic>| topic.config.retention_limits().is_any();
         let topics = self.topics();
         let limited: VecDeque<_> =
@@ -333,7 +355,25 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Round { limited, to_compact: None })
+        Ok(Round { limited, to_compact: None, disk_was_full: self.storage_full.load(Ordering::SeqCst) })
+    }
+
+    /// Moves on what waited for room. What was freed may lie in pieces too small for it: then it goes back to the disk.
+    fn use_what_was_freed(&self) -> Result<()> {
+        match self.checkpoint_oldest() {
+            Err(Error::StorageFull { .. }) => {}
+            done => return done,
+        }
+        let stats = self.store.stats()?;
+        let is_worth_it = stats.unused >= stats.file / VACUUMED_SHARE;
+        // Once, until something was stored: it did not help otherwise.
+        if is_worth_it && !std::mem::replace(&mut self.cleans.lock().vacuumed, true) {
+            match self.vacuum() {
+                Ok(_) | Err(Error::StorageFull { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Deletes what is beyond the limits of one partition.
@@ -521,5 +561,29 @@ impl Engine {
     pub(super) fn topic_of(&self, log: &PartitionLog) -> Option<Arc<Topic>> {
         let topic = self.topic(log.topic.as_str()).ok()?;
         (topic.number == log.id.topic).then_some(topic)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::options;
+    use super::*;
+    use crate::config::TopicConfig;
+    use crate::types::TopicName;
+
+    #[test]
+    fn a_clean_asked_for_during_another_is_done_behind_it() {
+        let an_hour = Duration::from_secs(3_600);
+        let engine = Engine::in_memory(Options { clean_interval: Some(an_hour), ..options() }).unwrap();
+        let config = TopicConfig::default().retention_bytes(Some(1));
+        engine.create_topic(&TopicName::new("orders").unwrap(), 2, config).unwrap();
+        let is_due = || engine.clean_due().unwrap() <= Instant::now();
+        engine.clean_in_background(Duration::ZERO).unwrap();
+        assert!(engine.cleaner.lock().round.is_some(), "a partition is left");
+        engine.clean_soon();
+        engine.clean_in_background(Duration::MAX).unwrap();
+        assert!(is_due());
+        engine.clean_in_background(Duration::MAX).unwrap();
+        assert!(!is_due());
     }
 }

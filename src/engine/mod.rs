@@ -254,7 +254,7 @@ mod tests {
     use crate::disk::OsDisk;
     use crate::types::TopicName;
 
-    fn options() -> Options {
+    pub(super) fn options() -> Options {
         Options {
             durability: Durability::Sync,
             cache_size: 1 << 20,

@@ -50,6 +50,23 @@ pub(super) struct WriterState {
     pub(super) stopped: Option<Error>,
 }
 
+impl WriterState {
+    /// Ends all updates. Gives the error to answer with.
+    pub(super) fn stop(&mut self, failure: Error) -> Error {
+        self.stopped = Some(failure.clone());
+        match failure {
+            // That would promise that the store goes on.
+            full @ Error::StorageFull { .. } => Error::ReopenRequired { source: Arc::new(full) },
+            failure => failure,
+        }
+    }
+
+    /// `false` when there is none.
+    pub(super) fn release_ballast(&mut self) -> bool {
+        self.ballast.as_mut().is_some_and(Ballast::release)
+    }
+}
+
 /// One redb handle. redb gives a handle up after any I/O error; the store then opens the file anew.
 pub(super) struct Handle {
     /// `None` once it could not be opened anew.
@@ -126,7 +143,7 @@ impl Store {
 
     /// Gives room on a full disk to something other than an update. The next update takes it back, if there is room then.
     pub(crate) fn release_ballast(&self) {
-        self.writer.lock().ballast.as_mut().map(Ballast::release);
+        self.writer.lock().release_ballast();
     }
 
     /// Closes the file and gives up its lock. Dropping does the same and ignores errors.

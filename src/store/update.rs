@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use redb::{ReadableDatabase, ReadableTable, Table, WriteTransaction};
 
+use super::ballast::Ballast;
 use super::groups::{GROUPS, OFFSETS};
 use super::keys::{COMPACTIONS, KEYS, SUPERSEDED};
 use super::open::{Handle, Store, begin_write};
@@ -61,26 +62,17 @@ impl Store {
             ended = again();
         }
         let may_release = purpose == Purpose::Free && matches!(ended, Ended::Full);
-        if may_release && writer.ballast.as_mut().is_some_and(super::ballast::Ballast::release) {
+        if may_release && writer.release_ballast() {
             ended = again();
         }
         match ended {
             Ended::Done(value) => {
-                if let Some(ballast) = &mut writer.ballast {
-                    ballast.refill();
-                }
+                let _ = writer.ballast.as_mut().map(Ballast::refill);
                 Ok(value)
             }
             Ended::Refused(error) | Ended::Unreadable(error) => Err(error),
             Ended::Full => Err(Error::StorageFull { path: self.path().to_owned() }),
-            Ended::Failed(error) => {
-                writer.stopped = Some(error.clone());
-                Err(match error {
-                    // That would promise that the store goes on.
-                    full @ Error::StorageFull { .. } => Error::ReopenRequired { source: Arc::new(full) },
-                    error => error,
-                })
-            }
+            Ended::Failed(error) => Err(writer.stop(error)),
         }
     }
 
@@ -96,14 +88,13 @@ impl Store {
             if let Some(failure) = &writer.stopped {
                 return Err(Error::ReopenRequired { source: Arc::new(failure.clone()) });
             }
+            // On a full disk it needs the room, and so does opening the file anew should it fail.
+            writer.release_ballast();
             match self.compact() {
                 Ended::Done(()) => {}
                 Ended::Full => return Err(Error::StorageFull { path: self.path().to_owned() }),
                 Ended::Refused(error) | Ended::Unreadable(error) => return Err(error),
-                Ended::Failed(error) => {
-                    writer.stopped = Some(error.clone());
-                    return Err(error);
-                }
+                Ended::Failed(error) => return Err(writer.stop(error)),
             }
         }
         // With an update as its last word the file opens at once again, also after a power loss.

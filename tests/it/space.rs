@@ -225,11 +225,12 @@ fn a_disk_that_gets_full_is_cleaned_by_itself() {
     let config = TopicConfig::default().segment_bytes(32 << 10).retention_bytes(Some(room / 8));
     broker.create_topic(NewTopic::new("t", 1).config(config)).unwrap();
     disk.set_capacity(Some(disk.used() + room));
-    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    let in_a_minute = || std::time::Instant::now() + Duration::from_secs(60);
+    let mut deadline = in_a_minute();
     let mut sent = 0;
     while sent < 2 * room / 700 {
         match broker.producer().send(ProducerRecord::to("t").value([b'.'; 700])).and_then(brooklet::Delivery::wait) {
-            Ok(_) => sent += 1,
+            Ok(_) => (sent, deadline) = (sent + 1, in_a_minute()),
             Err(Error::StorageFull { .. }) => std::thread::yield_now(),
             Err(error) => panic!("{error}"),
         }
@@ -237,6 +238,40 @@ fn a_disk_that_gets_full_is_cleaned_by_itself() {
     }
     assert!(broker.describe_topic("t").unwrap().partitions()[0].log_start > 0);
     assert_healthy(&broker, "after it was full");
+}
+
+/// Whatever room a vacuum finds, it gives space back or leaves everything as it is, and the broker goes on.
+#[test]
+fn a_vacuum_on_a_full_disk_stops_nothing() {
+    for room in (0..24).step_by(2).map(|pages| pages << 12) {
+        let disk = SimDisk::new();
+        let broker = Knobs::TINY.open(&disk).unwrap();
+        let config = TopicConfig::default().segment_bytes(32 << 10);
+        broker.create_topic(NewTopic::new("t", 1).config(config)).unwrap();
+        let producer = broker.producer();
+        let send = || producer.send(ProducerRecord::to("t").value(vec![b'.'; 700]));
+        for _ in 0..600 {
+            drop(send().unwrap());
+        }
+        broker.maintain().unwrap();
+        let partition = TopicPartition::new("t", 0);
+        broker.delete_records(&partition, 500).unwrap();
+        // The reserve is gone too, as after a deletion that needed all of it.
+        disk.put("/d/app.brooklet-reserve", &[]);
+        disk.set_capacity(Some(disk.used() + room));
+        match broker.vacuum() {
+            Ok(_) | Err(Error::StorageFull { .. }) => {}
+            Err(error) => panic!("{room} bytes of room: {error}"),
+        }
+        assert_healthy(&broker, &format!("{room} bytes of room"));
+        disk.set_capacity(None);
+        assert_eq!(send().unwrap().wait().unwrap().offset(), 600);
+        broker.close().unwrap();
+        drop((broker, producer));
+        let broker = Knobs::TINY.open(&disk).unwrap();
+        assert_eq!(broker.offset_of(&partition, brooklet::OffsetSpec::Latest).unwrap().unwrap(), 601);
+        assert_healthy(&broker, &format!("{room} bytes of room, reopened"));
+    }
 }
 
 /// Retention makes room on a full disk, and nothing acknowledged is lost but what it deletes.
@@ -266,10 +301,16 @@ fn a_full_disk_is_cleaned_and_takes_records_again() {
         let first = produce();
         assert!(broker.stats().unwrap().storage_full, "{room}");
         let cleaned = clean(&broker);
-        let second = produce();
+        let mut second = produce();
         eprintln!("{room} bytes of room: {first} records, {cleaned}, then {} more", second - first);
         let partition = TopicPartition::new("t", 0);
         assert!(cleaned.segments > 0 && second > first + 100, "{room}: {first}, {cleaned}, {second}");
+        // Again and again: the room that deletes need is not used up.
+        for round in 0..40 {
+            let (cleaned, before) = (clean(&broker), second);
+            second = produce();
+            assert!(second > before, "{room}, round {round}: {cleaned}, then no more");
+        }
         let killed = disk.after_kill();
         killed.set_capacity(None);
         for broker in [broker, knobs.open(&killed).unwrap()] {
