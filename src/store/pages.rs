@@ -158,10 +158,14 @@ impl Sums {
 
     fn set(&mut self, file: &dyn DiskFile, block: u64, sum: u32) -> io::Result<()> {
         let (group, entry) = self.find(file, block)?;
-        group.is_dirty = true;
-        if let Some(magic) = group.bytes.first_chunk_mut() {
-            *magic = *MAGIC;
+        if !group.bytes.starts_with(MAGIC) {
+            if let Some(magic) = group.bytes.first_chunk_mut() {
+                *magic = *MAGIC;
+            }
+            // It takes its room with the first page that needs it: a sync must not find the disk full.
+            file.write_at(place_of_sums(group_of(block).0), &*group.bytes).inspect_err(|_| group.bytes.fill(0))?;
         }
+        group.is_dirty = true;
         if let Some(bytes) = group.bytes.get_mut(entry) {
             bytes.copy_from_slice(&sum.to_le_bytes());
         }
@@ -285,6 +289,25 @@ mod tests {
 
     fn open(sim: &SimDisk) -> PageFile {
         PageFile::new(sim.open(Path::new(PATH), OpenMode::OrCreate).unwrap())
+    }
+
+    #[test]
+    fn checksums_have_their_room_before_the_disk_is_full() {
+        for capacity in 1..40 {
+            let sim = SimDisk::new();
+            let pages = open(&sim);
+            pages.set_len(100 * BLOCK).unwrap();
+            sim.set_capacity(Some(capacity * BLOCK));
+            let written =
+                (1..100).take_while(|&block| pages.write(block * BLOCK, &page(fill(block), 1)).is_ok()).count();
+            assert!(written < 40);
+            pages.write_sums().unwrap();
+            pages.sync().unwrap();
+            let pages = open(&sim);
+            for block in 1..=written as u64 {
+                assert_eq!(read(&pages, block, 1).unwrap(), page(fill(block), 1), "{capacity}");
+            }
+        }
     }
 
     fn page(fill: u8, blocks: usize) -> Vec<u8> {
