@@ -139,6 +139,8 @@ impl Broker {
     /// Checkpoints and changes of topics wait for one step at most, readers and senders for none. Records already read stay
     /// valid; a consumer whose position is deleted starts over where its [`OffsetReset`](crate::OffsetReset) says (C-22).
     ///
+    /// When the disk was full, it ends with a [`vacuum`](Broker::vacuum) of a small file, and with storing what waited for room.
+    ///
     /// # What does a crash leave?
     ///
     /// Whole segments are deleted or not at all. Space that was not freed yet is freed after the next opening.
@@ -179,8 +181,9 @@ impl Broker {
     ///
     /// It moves what lies behind free space to the front: seconds for each GB that stays. Meanwhile nothing goes from the journal into
     /// the store and nothing is read from it: consumers at the head go on, those further back wait; sends go on until
-    /// [`buffer_memory`](Builder::buffer_memory) is full. No consumer loses its position. It never runs by itself, unless
-    /// [`vacuum_at_close`](Builder::vacuum_at_close) says so.
+    /// [`buffer_memory`](Builder::buffer_memory) is full. No consumer loses its position. By itself it runs when
+    /// [`vacuum_at_close`](Builder::vacuum_at_close) says so, and behind a clean on a full disk, if the file is not longer than 256 MiB
+    /// and an eighth of it is unused.
     ///
     /// # What does a crash leave?
     ///

@@ -32,8 +32,12 @@ use crate::types::{LogId, Offset, TopicNumber};
 /// also when records come fast.
 const CLEAN_AFTER_BYTES: usize = 16 << 20;
 
-/// On a disk that stays full, the store's file is vacuumed when this part of it is unused: an eighth.
+/// Behind a clean on a full disk, the store's file is vacuumed if this part of it is unused: an eighth,
 const VACUUMED_SHARE: u64 = 8;
+
+/// and if it is not longer than this, so that nobody waits for more than a second. In a longer file, what is free lies in
+/// larger pieces.
+const VACUUMED_LENGTH: u64 = 256 << 20;
 
 /// What waits to be freed.
 #[derive(Debug, Default)]
@@ -158,6 +162,11 @@ impl Cleans {
         let due = if garbage.is_empty() { next_clean(options) } else { Some(Instant::now()) };
         Self { due, last_ms: None, stored_bytes: 0, vacuumed: false, asked_for: false }
     }
+}
+
+/// A full disk is what is being dealt with.
+fn unless_full(done: Result<()>) -> Result<()> {
+    if matches!(done, Err(Error::StorageFull { .. })) { Ok(()) } else { done }
 }
 
 fn next_clean(options: &Options) -> Option<Instant> {
@@ -349,31 +358,22 @@ impl Engine {
         let compacts = topics.iter().any(|topic| topic.config.policy().compacts());
         let looks_at_something = !limited.is_empty() || compacts || self.options.max_bytes.is_some();
         if caller == Caller::User && looks_at_something {
-            match self.checkpoint() {
-                // What is in the store can be cleaned, and that makes room.
-                Ok(()) | Err(Error::StorageFull { .. }) => {}
-                Err(error) => return Err(error),
-            }
+            // What is in the store can be cleaned, and that makes room.
+            unless_full(self.checkpoint())?;
         }
         Ok(Round { limited, to_compact: None, disk_was_full: self.storage_full.load(Ordering::SeqCst) })
     }
 
-    /// Moves on what waited for room. What was freed may lie in pieces too small for it: then it goes back to the disk.
+    /// Moves on what waited for room. redb takes the smallest pieces of the file first, also those that were never written,
+    /// for which a full disk has no room; so a file with much unused gives it back to the disk before.
     fn use_what_was_freed(&self) -> Result<()> {
-        match self.checkpoint_oldest() {
-            Err(Error::StorageFull { .. }) => {}
-            done => return done,
-        }
         let stats = self.store.stats()?;
-        let is_worth_it = stats.unused >= stats.file / VACUUMED_SHARE;
+        let is_worth_it = stats.file <= VACUUMED_LENGTH && stats.unused >= stats.file / VACUUMED_SHARE;
         // Once, until something was stored: it did not help otherwise.
         if is_worth_it && !std::mem::replace(&mut self.cleans.lock().vacuumed, true) {
-            match self.vacuum() {
-                Ok(_) | Err(Error::StorageFull { .. }) => {}
-                Err(error) => return Err(error),
-            }
+            unless_full(self.vacuum().map(drop))?;
         }
-        Ok(())
+        unless_full(self.checkpoint_oldest())
     }
 
     /// Deletes what is beyond the limits of one partition.
