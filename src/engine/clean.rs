@@ -35,8 +35,7 @@ const CLEAN_AFTER_BYTES: usize = 16 << 20;
 /// Behind a clean on a full disk, the store's file is vacuumed if this part of it is unused: an eighth,
 const VACUUMED_SHARE: u64 = 8;
 
-/// and if it is not longer than this, so that nobody waits for more than a second. In a longer file, what is free lies in
-/// larger pieces.
+/// and if it is not longer than this, as readers wait meanwhile. A longer one is left to [`Engine::vacuum`] by hand.
 const VACUUMED_LENGTH: u64 = 256 << 20;
 
 /// What waits to be freed.

@@ -56,14 +56,10 @@ impl Ballast {
         let mode = if self.held == 0 { OpenMode::Replace } else { OpenMode::Existing };
         let file = self.disk.open(&self.path, mode)?;
         let before = self.held;
-        let mut written = Ok(());
-        while self.held < BALLAST_BYTES && written.is_ok() {
-            written = file.write_at(self.held, &[0; PIECE]);
-            if written.is_ok() {
-                self.held += PIECE as u64;
-            }
+        while self.held < BALLAST_BYTES && file.write_at(self.held, &[0; PIECE]).is_ok() {
+            self.held += PIECE as u64;
         }
-        if self.held > before { file.sync() } else { written }
+        if self.held > before { file.sync() } else { Ok(()) }
     }
 }
 

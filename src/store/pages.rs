@@ -291,25 +291,6 @@ mod tests {
         PageFile::new(sim.open(Path::new(PATH), OpenMode::OrCreate).unwrap())
     }
 
-    #[test]
-    fn checksums_have_their_room_before_the_disk_is_full() {
-        for capacity in 1..40 {
-            let sim = SimDisk::new();
-            let pages = open(&sim);
-            pages.set_len(100 * BLOCK).unwrap();
-            sim.set_capacity(Some(capacity * BLOCK));
-            let written =
-                (1..100).take_while(|&block| pages.write(block * BLOCK, &page(fill(block), 1)).is_ok()).count();
-            assert!(written < 40);
-            pages.write_sums().unwrap();
-            pages.sync().unwrap();
-            let pages = open(&sim);
-            for block in 1..=written as u64 {
-                assert_eq!(read(&pages, block, 1).unwrap(), page(fill(block), 1), "{capacity}");
-            }
-        }
-    }
-
     fn page(fill: u8, blocks: usize) -> Vec<u8> {
         vec![fill; blocks * BLOCK_LEN]
     }
@@ -340,6 +321,25 @@ mod tests {
         let mut bytes = sim.bytes(PATH).unwrap();
         change(&mut bytes[usize::try_from(at).unwrap()..]);
         sim.put(PATH, &bytes);
+    }
+
+    #[test]
+    fn checksums_have_their_room_before_the_disk_is_full() {
+        for capacity in 1..40 {
+            let sim = SimDisk::new();
+            let pages = open(&sim);
+            pages.set_len(100 * BLOCK).unwrap();
+            sim.set_capacity(Some(capacity * BLOCK));
+            let written =
+                (1..100).take_while(|&block| pages.write(block * BLOCK, &page(fill(block), 1)).is_ok()).count();
+            assert!(written < 40);
+            pages.write_sums().unwrap();
+            pages.sync().unwrap();
+            let pages = open(&sim);
+            for block in 1..=written as u64 {
+                assert_eq!(read(&pages, block, 1).unwrap(), page(fill(block), 1), "{capacity}");
+            }
+        }
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use redb::{ReadableDatabase, ReadableTable, Table, WriteTransaction};
 
-use super::ballast::Ballast;
 use super::groups::{GROUPS, OFFSETS};
 use super::keys::{COMPACTIONS, KEYS, SUPERSEDED};
 use super::open::{Handle, Store, begin_write};
@@ -67,7 +66,9 @@ impl Store {
         }
         match ended {
             Ended::Done(value) => {
-                let _ = writer.ballast.as_mut().map(Ballast::refill);
+                if let Some(ballast) = &mut writer.ballast {
+                    ballast.refill();
+                }
                 Ok(value)
             }
             Ended::Refused(error) | Ended::Unreadable(error) => Err(error),

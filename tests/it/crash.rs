@@ -575,7 +575,7 @@ fn all_workloads_of_three_steps_in_buffered_mode() {
 
 /// A sync fails, the application drops the broker, opens the file again in the same boot, reads, writes, and then power
 /// fails: nothing that it saw may vanish, although memory showed more than the disk had. Power fails, and the process is
-/// killed, at every call of that opening as well.
+/// killed, during that opening as well: at every eighth call, and at all of them when the scale is above 3.
 #[test]
 fn nothing_seen_after_a_failed_sync_vanishes() {
     let steps = [
