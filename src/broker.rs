@@ -336,7 +336,7 @@ impl Builder {
 
     /// Bytes of memory for what was read from the store lately; default 4 MiB. The operating system caches the file too, and
     /// a cache that fits the processor's makes scans faster: raise it where many consumers read the same older records.
-    /// Beside it, checksums of the file's pages take a thousandth of what is in use of the file, some 4 MiB at most.
+    /// Beside it, checksums of the file's pages take a thousandth of what is read of the file, some 4 MiB at most.
     pub fn cache_size(mut self, bytes: usize) -> Self {
         self.options.cache_size = bytes;
         self

@@ -143,7 +143,7 @@ impl Medium {
         let Place::File(file) = &self.place else { return Ok(None) };
         let head = head(&**file.file())?;
         Ok(if head.starts_with(MAGIC) {
-            let other = "it is a redb database of another application, or the page at byte 4096 is damaged";
+            let other = "it is a redb database of another application, or the pages at bytes 4096 and 8192 are damaged";
             (!file.has_sums()?).then_some(other)
         } else if head.is_empty() {
             Some("it is empty")

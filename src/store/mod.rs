@@ -60,6 +60,7 @@ mod open;
 mod pages;
 mod read;
 mod schema;
+mod sums;
 mod trouble;
 mod update;
 

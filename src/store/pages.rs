@@ -2,35 +2,19 @@
 //!
 //! redb believes what it reads: a flipped bit in one of its pages leads a search astray, makes it ask for gigabytes, or
 //! makes it panic, and panic again while that unwinds, which ends the process. So no such page reaches it. A page has its
-//! checksum beside it, on a page of checksums, and reading one that does not match is an error.
+//! checksum beside it, on a page of checksums ([`sums`](super::sums)), and reading one that does not match is an error.
 //!
 //! Of a page that is longer than a block of 4 KiB, only the first block counts: redb's own fields are at its front. What
 //! lies behind them are our values, and each of these has a checksum of its own.
-//!
-//! Writing a checksum overwrites a page that holds those of others. These stay the same bytes, so no crash can change them;
-//! and a page that no commit points to yet may have any checksum.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::checksum::crc32c_of_parts;
+use super::sums::{BLOCK, BLOCK_LEN, COPIES, GROUP, Sums, group_of, place_of, sum_of, write_twice};
 use crate::disk::DiskFile;
-
-/// What redb calls a page, and reads and writes at least, but for the header at the file's front.
-const BLOCK: u64 = 4_096;
-const BLOCK_LEN: usize = 4_096;
-
-/// How a block of checksums begins, once it has any.
-const MAGIC: &[u8; 8] = b"brooksum";
-/// Blocks whose checksums fit behind it. Few in tests, so that a small store has many groups.
-const GROUP: u64 = if cfg!(test) { 6 } else { 1_022 };
-
-/// Blocks of checksums that are kept in memory: those of 4 GiB.
-const MAX_CLEAN: usize = 1_024;
 
 /// A file as redb sees it, without the blocks of checksums.
 pub(super) struct PageFile {
@@ -48,20 +32,14 @@ impl PageFile {
         &self.file
     }
 
-    /// Whether the file has a block of checksums where a store has its first.
+    /// Whether the file has a block of checksums where a store has its first, or the copy of it.
     pub(super) fn has_sums(&self) -> io::Result<bool> {
-        let mut magic = [0; MAGIC.len()];
-        let at = place_of_sums(0);
-        if self.file.len()? < at + magic.len() as u64 {
-            return Ok(false);
-        }
-        self.file.read_at(at, &mut magic)?;
-        Ok(magic == *MAGIC)
+        Sums::are_in(&*self.file)
     }
 
     /// Forgets what memory holds of the disk.
     pub(super) fn drop_cache(&self) {
-        self.sums.lock().groups.retain(|_, sums| sums.is_dirty);
+        self.sums.lock().drop_clean();
         self.file.drop_cache();
     }
 
@@ -121,7 +99,7 @@ impl PageFile {
         // A reader may need the lock meanwhile.
         let dirty = self.sums.lock().dirty();
         for (group, bytes) in dirty {
-            self.file.write_at(place_of_sums(group), &*bytes)?;
+            write_twice(&*self.file, group, &bytes)?;
             self.sums.lock().written(group, &bytes);
         }
         Ok(())
@@ -130,7 +108,7 @@ impl PageFile {
     pub(super) fn set_len(&self, len: u64) -> io::Result<()> {
         let len = len_with_sums(len);
         self.file.set_len(len)?;
-        self.sums.lock().groups.retain(|&group, _| place_of_sums(group) < len);
+        self.sums.lock().cut(len);
         Ok(())
     }
 
@@ -139,109 +117,9 @@ impl PageFile {
     }
 }
 
-/// Blocks of checksums in memory, by their number.
-#[derive(Default)]
-struct Sums {
-    groups: BTreeMap<u64, Group>,
-}
-
-struct Group {
-    bytes: Box<[u8; BLOCK_LEN]>,
-    is_dirty: bool,
-}
-
-impl Sums {
-    fn get(&mut self, file: &dyn DiskFile, block: u64) -> io::Result<u32> {
-        let (group, entry) = self.find(file, block)?;
-        Ok(u32::from_le_bytes(group.bytes.get(entry).and_then(|bytes| bytes.try_into().ok()).unwrap_or_default()))
-    }
-
-    fn set(&mut self, file: &dyn DiskFile, block: u64, sum: u32) -> io::Result<()> {
-        let (group, entry) = self.find(file, block)?;
-        if !group.bytes.starts_with(MAGIC) {
-            if let Some(magic) = group.bytes.first_chunk_mut() {
-                *magic = *MAGIC;
-            }
-            // It takes its room with the first page that needs it: a sync must not find the disk full.
-            file.write_at(place_of_sums(group_of(block).0), &*group.bytes).inspect_err(|_| group.bytes.fill(0))?;
-        }
-        group.is_dirty = true;
-        if let Some(bytes) = group.bytes.get_mut(entry) {
-            bytes.copy_from_slice(&sum.to_le_bytes());
-        }
-        Ok(())
-    }
-
-    /// Where the checksum of a block is.
-    fn find(&mut self, file: &dyn DiskFile, block: u64) -> io::Result<(&mut Group, Range<usize>)> {
-        let (group, index) = group_of(block);
-        if !self.groups.contains_key(&group) {
-            if self.groups.len() >= MAX_CLEAN {
-                self.groups.retain(|_, sums| sums.is_dirty);
-            }
-            self.groups.insert(group, Group::read(file, group)?);
-        }
-        let start = MAGIC.len() + 4 * index;
-        let found = self.groups.get_mut(&group).map(|group| (group, start..start + 4));
-        found.ok_or_else(|| io::Error::other("a block of checksums that was read is gone"))
-    }
-
-    /// Those that the file does not have.
-    fn dirty(&self) -> Vec<(u64, Box<[u8; BLOCK_LEN]>)> {
-        let dirty = self.groups.iter().filter(|(_, group)| group.is_dirty);
-        dirty.map(|(&number, group)| (number, group.bytes.clone())).collect()
-    }
-
-    /// The file has these bytes. There may be others by now.
-    fn written(&mut self, group: u64, bytes: &[u8; BLOCK_LEN]) {
-        if let Some(group) = self.groups.get_mut(&group) {
-            group.is_dirty = *group.bytes != *bytes;
-        }
-    }
-}
-
-impl Group {
-    fn read(file: &dyn DiskFile, number: u64) -> io::Result<Self> {
-        let mut bytes = Box::new([0; BLOCK_LEN]);
-        let at = place_of_sums(number);
-        file.read_at(at, &mut *bytes)?;
-        if bytes.starts_with(MAGIC) || bytes.iter().all(|&byte| byte == 0) {
-            Ok(Self { bytes, is_dirty: false })
-        } else {
-            Err(damaged("page of checksums", at))
-        }
-    }
-}
-
-/// The checksum of a block: CRC-32C of its number and its bytes. 0 is that of zeros only, which is what a block holds that was
-/// never written.
-fn sum_of(block: u64, bytes: &[u8; BLOCK_LEN]) -> u32 {
-    match crc32c_of_parts([&block.to_le_bytes(), bytes]) {
-        _ if bytes.iter().all(|&byte| byte == 0) => 0,
-        0 => 1,
-        sum => sum,
-    }
-}
-
 fn damaged(what: &str, at: u64) -> io::Error {
     let words = format!("the {what} at byte {at} is not what was written there; restore the file from a copy");
     io::Error::new(io::ErrorKind::InvalidData, words)
-}
-
-/// The group that a block belongs to, and its place in it. The first block belongs to none.
-fn group_of(block: u64) -> (u64, usize) {
-    let behind_first = block.saturating_sub(1);
-    (behind_first / GROUP, usize::try_from(behind_first % GROUP).unwrap_or_default())
-}
-
-/// Where the checksums of a group are in the file: before its first block.
-fn place_of_sums(group: u64) -> u64 {
-    (1 + group * (GROUP + 1)) * BLOCK
-}
-
-/// Where a block is in the file.
-fn place_of(block: u64) -> u64 {
-    if block == 0 { 0 } else { (block + group_of(block).0 + 1) * BLOCK }
 }
 
 /// The places of bytes that are adjacent for redb: more than one when checksums lie between them.
@@ -261,15 +139,15 @@ fn pieces(offset: u64, len: usize) -> impl Iterator<Item = (u64, Range<usize>)> 
 
 /// How long the file is that holds `len` bytes and their checksums.
 fn len_with_sums(len: u64) -> u64 {
-    len + len.saturating_sub(BLOCK).div_ceil(GROUP * BLOCK) * BLOCK
+    len + len.saturating_sub(BLOCK).div_ceil(GROUP * BLOCK) * COPIES * BLOCK
 }
 
 /// How many bytes other than checksums are in a file of `len` bytes.
 fn len_without_sums(len: u64) -> u64 {
     let behind_first = len.saturating_sub(BLOCK);
-    let whole = behind_first / ((GROUP + 1) * BLOCK);
-    let rest = behind_first % ((GROUP + 1) * BLOCK);
-    len.min(BLOCK) + whole * GROUP * BLOCK + rest.saturating_sub(BLOCK)
+    let whole = behind_first / ((COPIES + GROUP) * BLOCK);
+    let rest = behind_first % ((COPIES + GROUP) * BLOCK);
+    len.min(BLOCK) + whole * GROUP * BLOCK + rest.saturating_sub(COPIES * BLOCK)
 }
 
 #[cfg(test)]
@@ -280,9 +158,11 @@ mod tests {
     use std::path::Path;
 
     use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
+    use super::super::sums::{MAGIC, place_of_sums};
     use super::*;
-    use crate::disk::sim_disk::SimDisk;
+    use crate::disk::sim_disk::{Fault, Op, Repeat, SimDisk};
     use crate::disk::{Disk, OpenMode};
 
     const PATH: &str = "/d/pages";
@@ -343,11 +223,10 @@ mod tests {
     }
 
     #[test]
-    fn a_flipped_bit_anywhere_in_the_first_block_of_a_page_or_in_its_checksum_is_an_error() {
+    fn a_flipped_bit_anywhere_in_the_first_block_of_a_page_is_an_error() {
         let sim = SimDisk::new();
         for (block, blocks) in written(&sim) {
-            let sum = place_of_sums(group_of(block).0) + 8 + 4 * group_of(block).1 as u64;
-            for at in (place_of(block)..place_of(block) + BLOCK).step_by(97).chain(sum..sum + 4) {
+            for at in (place_of(block)..place_of(block) + BLOCK).step_by(97) {
                 change(&sim, at, |bytes| bytes[0] ^= 4);
                 let error = read(&open(&sim), block, blocks).unwrap_err();
                 assert_eq!(error.kind(), io::ErrorKind::InvalidData, "block {block}, byte {at}");
@@ -358,24 +237,90 @@ mod tests {
     }
 
     #[test]
-    fn zeros_pages_of_other_places_and_damaged_checksums_are_errors() {
+    fn zeros_and_pages_of_other_places_are_errors() {
         let sim = SimDisk::new();
         written(&sim);
         let sound = sim.bytes(PATH).unwrap();
-        let is_error = |sim: &SimDisk, words: &str| {
+        let is_error = |sim: &SimDisk| {
             let error = read(&open(sim), 3, 1).unwrap_err().to_string();
-            assert!(error.contains(words), "{error}");
+            assert!(error.contains("the page at byte 20480 is not"), "{error}");
             sim.put(PATH, &sound);
         };
         change(&sim, place_of(3), |bytes| bytes[..BLOCK_LEN].fill(0));
-        is_error(&sim, "the page at byte 16384 is not");
+        is_error(&sim);
         let from = usize::try_from(place_of(13) - place_of(3)).unwrap();
         change(&sim, place_of(3), |bytes| bytes.copy_within(from..from + BLOCK_LEN, 0));
-        is_error(&sim, "the page at byte 16384 is not");
-        change(&sim, place_of_sums(0), |bytes| bytes[..BLOCK_LEN].fill(0));
-        is_error(&sim, "the page at byte 16384 is not");
+        is_error(&sim);
+        change(&sim, place_of_sums(0), |bytes| bytes[..2 * BLOCK_LEN].fill(0));
+        is_error(&sim);
+        // Zeros would match the checksum of zeros in a damaged copy.
+        for copy in [0, BLOCK] {
+            change(&sim, place_of(3), |bytes| bytes[..BLOCK_LEN].fill(0));
+            change(&sim, place_of_sums(0) + copy, |bytes| bytes[..BLOCK_LEN].fill(0));
+            is_error(&sim);
+        }
+    }
+
+    /// What can happen to a block of checksums.
+    fn damages() -> [fn(&mut [u8]); 5] {
+        [
+            |bytes| bytes[..BLOCK_LEN].fill(0),
+            |bytes| bytes[..BLOCK_LEN].fill(0xff),
+            |bytes| bytes[..512].fill(0xa5),
+            |bytes| bytes[3] ^= 1,
+            |bytes| bytes[MAGIC.len() + 4 * 2] ^= 1,
+        ]
+    }
+
+    #[test]
+    fn damage_of_one_copy_of_checksums_harms_no_page_and_is_mended_with_the_next_commit() {
+        for (copy, damage) in (0..COPIES).flat_map(|copy| damages().map(|damage| (copy, damage))) {
+            let sim = SimDisk::new();
+            let all = written(&sim);
+            // The other copy, once this one is mended.
+            for copy in [copy, 1 - copy] {
+                (0..3).for_each(|group| change(&sim, place_of_sums(group) + copy * BLOCK, damage));
+                let pages = open(&sim);
+                assert!(pages.has_sums().unwrap());
+                for &(block, blocks) in &all {
+                    assert_eq!(read(&pages, block, blocks).unwrap(), page(fill(block), blocks), "{copy}, {block}");
+                }
+                pages.write_sums().unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_copy_of_checksums_that_cannot_be_read_is_not_missed() {
+        for copy in 0..2 {
+            let sim = SimDisk::new();
+            let all = written(&sim);
+            let pages = open(&sim);
+            // The page is read first, then both copies.
+            let nth = 1 + copy;
+            let kind = io::ErrorKind::Other;
+            sim.fail(Fault { operation: Op::Read, path_contains: None, nth, kind, repeat: Repeat::Once });
+            assert_eq!(read(&pages, 3, 1).unwrap(), page(fill(3), 1));
+            for &(block, blocks) in &all {
+                assert_eq!(read(&pages, block, blocks).unwrap(), page(fill(block), blocks), "{copy}, {block}");
+            }
+        }
+    }
+
+    #[test]
+    fn copies_of_checksums_that_are_both_damaged_harm_only_the_pages_whose_sums_were_hit() {
+        let sim = SimDisk::new();
+        let all = written(&sim);
         change(&sim, place_of_sums(0), |bytes| bytes[3] ^= 1);
-        is_error(&sim, "the page of checksums at byte 4096 is not");
+        change(&sim, place_of_sums(0), |bytes| bytes[MAGIC.len() + 4 * 2] ^= 1);
+        change(&sim, place_of_sums(0) + BLOCK, |bytes| bytes[MAGIC.len() + 4 * 2] ^= 2);
+        let pages = open(&sim);
+        for (block, blocks) in all {
+            match read(&pages, block, blocks) {
+                Ok(bytes) => assert!(block != 3 && bytes == page(fill(block), blocks), "{block}"),
+                Err(error) => assert!(block == 3 && error.kind() == io::ErrorKind::InvalidData, "{block}: {error}"),
+            }
+        }
     }
 
     #[test]
@@ -408,7 +353,7 @@ mod tests {
         sim.put(PATH, &page(1, 3));
         assert!(!open(&sim).has_sums().unwrap());
         // One that ends before the mark of the first checksums is whole.
-        for len in [1, 4_095, 4_096, 4_103] {
+        for len in [1, 4_095, 4_096, 4_103, 4_104, 8_199, 8_200] {
             sim.put(PATH, &page(1, 3)[..len]);
             assert!(!open(&sim).has_sums().unwrap(), "{len} bytes");
         }

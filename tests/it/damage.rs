@@ -272,6 +272,33 @@ fn a_damaged_store() {
     tell(&tally);
 }
 
+/// The checksums of the store's pages are there twice.
+#[test]
+fn a_damaged_page_of_checksums_harms_nothing() {
+    let whole = Files::closed();
+    let is_of_checksums = |at: &usize| whole.store[*at..].starts_with(b"brookcrc");
+    let places: Vec<_> = (0..whole.store.len()).step_by(PAGE).filter(is_of_checksums).collect();
+    assert_eq!(places, [PAGE, 2 * PAGE]);
+    let mut random = Random::new(1);
+    for at in places {
+        let damaged = |words: &str, change: &mut dyn FnMut(&mut [u8])| {
+            let mut files = Files { store: whole.store.clone(), journal: None, states: whole.states.clone() };
+            change(&mut files.store[at..at + PAGE]);
+            assert_eq!(open_and_read(&files, words), Found::Everything, "{words} at byte {at}");
+        };
+        damaged("zeros", &mut |page| page.fill(0));
+        damaged("a page of records", &mut |page| page.copy_from_slice(&whole.store[5 * PAGE..6 * PAGE]));
+        for bit in (0..8 * PAGE).step_by(997) {
+            damaged("a flipped bit", &mut |page| page[bit / 8] ^= 1 << (bit % 8));
+        }
+        for sector in (0..PAGE).step_by(512) {
+            damaged("noise in a sector", &mut |page| {
+                page[sector..sector + 512].fill_with(|| random.next().to_le_bytes()[0]);
+            });
+        }
+    }
+}
+
 #[test]
 fn damaged_files_of_a_killed_process() {
     let whole = Files::killed();
