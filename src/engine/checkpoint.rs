@@ -248,7 +248,7 @@ impl Engine {
         }
         if let Some(end) = applied.last().and_then(|last| last.end) {
             self.durable.raise(end.sequence);
-            *self.recycled.lock() = Some(end);
+            self.recycled.fetch_max(end.position, Ordering::AcqRel);
         }
         let bytes = applied.iter().map(|portion| portion.bytes).sum();
         self.buffered.fetch_sub(bytes, Ordering::SeqCst);

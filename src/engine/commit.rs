@@ -182,9 +182,7 @@ impl Engine {
     fn write(&self, writer: &mut Writer, group: &Group) -> Result<(), AppendError> {
         self.health.check().map_err(AppendError::Nothing)?;
         let Some(journal) = &mut writer.journal else { return Ok(()) };
-        if let Some(applied) = self.recycled.lock().take() {
-            journal.recycle(&applied);
-        }
+        journal.recycle(self.recycled.load(Ordering::Acquire));
         writer.frame.clear();
         for (_, batch) in &writer.batches {
             encode_append(writer.frame.payload_mut(), batch);

@@ -32,7 +32,7 @@
 //! 2. The lead (in `progress`), then `writer`: the journal and its frame. Held across the journal's write and sync.
 //! 3. A consumer group: the map of the groups, then the group. Never held across a sync.
 //! 4. `sequencer`: offsets and the open group. Never held across I/O.
-//! 5. `unapplied`, `recycled`: what the next checkpoint takes, what the journal may use again.
+//! 5. `unapplied`: what the next checkpoint takes.
 //! 6. A partition's `tail`, a consumer's waiter, the bell of the background thread, the state of `progress`, `garbage`,
 //!    `cleans`.
 //!
@@ -81,7 +81,6 @@ pub(crate) use topic::Topic;
 pub(crate) use waiting::Waiter;
 
 use crate::clock::Clock;
-use crate::codec::Mark;
 use crate::config::Durability;
 use crate::error::{Error, Result};
 use crate::process::Process;
@@ -153,8 +152,8 @@ pub(crate) struct Engine {
     progress: Progress,
     durable: Durable,
     unapplied: Mutex<Unapplied>,
-    /// How far the store came in the journal since the leader last looked.
-    recycled: Mutex<Option<Mark>>,
+    /// The position in the journal before which the store has everything: the leader may use that space again.
+    recycled: AtomicU64,
     pub(crate) store: Store,
     /// Innermost; never held across I/O.
     cache: Mutex<ChunkCache>,

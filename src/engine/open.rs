@@ -117,7 +117,7 @@ impl Engine {
             writer: Mutex::new(Writer::new(journal)),
             progress: Progress::default(),
             unapplied: Mutex::new(Unapplied::new(options.checkpoint_bytes)),
-            recycled: Mutex::new(None),
+            recycled: AtomicU64::new(0),
             store,
             cache: Mutex::new(ChunkCache::new(options.chunk_cache_size())),
             changing_store: Turns::default(),

@@ -174,7 +174,7 @@ mod tests {
             assert!(found == payloads, "round {round}");
             assert_eq!(replayed.end, journal.end());
             from = journal.end();
-            journal.recycle(&from);
+            journal.recycle(from.position);
         }
     }
 

@@ -129,9 +129,9 @@ impl Journal {
         Ok(())
     }
 
-    /// Frees the space of the frames before `applied`. Call it when the store's update that holds this mark is durable.
-    pub(crate) fn recycle(&mut self, applied: &Mark) {
-        self.start = applied.position.clamp(self.start, self.end.position);
+    /// Frees the space of the frames before `position`. Call it when the store's update that holds the mark there is durable.
+    pub(crate) fn recycle(&mut self, position: u64) {
+        self.start = position.clamp(self.start, self.end.position);
     }
 
     /// Where the next frame goes.
@@ -362,7 +362,7 @@ mod tests {
         for _ in 0..20 {
             append(&mut journal, &[1; 400_000], 0);
             let applied = journal.end();
-            journal.recycle(&applied);
+            journal.recycle(applied.position);
             let len = disk.bytes(PATH).unwrap().len();
             if lengths.last() != Some(&len) {
                 lengths.push(len);
@@ -385,7 +385,7 @@ mod tests {
         assert_eq!((journal.free(), journal.used()), (0, SMALL));
         assert!(matches!(journal.append(&mut Frame::new(), 0), Err(AppendError::Nothing(_))));
         assert_eq!(recover(&disk, &FIRST).unwrap().0.len(), 2);
-        journal.recycle(&applied);
+        journal.recycle(applied.position);
         assert_eq!(journal.free(), 2_048);
         append(&mut journal, &[3; 2_008], 0);
         assert_eq!(recover(&disk, &applied).unwrap().0, [[2; 2_008], [3; 2_008]]);
@@ -401,10 +401,10 @@ mod tests {
         let mut journal = new_journal(&disk, SMALL);
         append(&mut journal, b"one", 0);
         let applied = journal.end();
-        journal.recycle(&applied);
-        journal.recycle(&FIRST);
+        journal.recycle(applied.position);
+        journal.recycle(FIRST.position);
         assert_eq!(journal.used(), 0);
-        journal.recycle(&Mark { position: 4_000, ..applied });
+        journal.recycle(4_000);
         assert_eq!((journal.used(), journal.free()), (0, SMALL));
     }
 
@@ -560,7 +560,7 @@ mod tests {
                         applied.salt += 1;
                         journal = continued(&disk, applied);
                     }
-                    journal.recycle(&applied);
+                    journal.recycle(applied.position);
                 }
                 frame.clear();
                 frame.payload_mut().extend_from_slice(&payload);
