@@ -163,6 +163,10 @@ impl Run {
         self.stopped = error.is_fatal();
         if self.stopped {
             self.instead = possible.clone();
+            // What failed may have reached the file, and the store's file is read again behind a failure.
+            if matches!(step, Step::DeleteRecords { .. }) {
+                possible.push(after.clone());
+            }
             self.instead.push(after);
         } else {
             // A clean reads what it may delete.
