@@ -288,8 +288,8 @@ pub enum Error {
         /// The failed write or sync.
         source: Arc<Error>,
     },
-    /// An earlier failure stopped this broker for good. What was visible stays readable from memory; drop the
-    /// broker and open the file again to go on.
+    /// A failure of this call or an earlier one stopped this broker for good. What was visible stays readable from memory;
+    /// drop the broker and open the file again to go on. Whether the call that failed has happened shows then.
     ReopenRequired {
         /// The failure.
         source: Arc<Error>,

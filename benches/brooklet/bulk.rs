@@ -76,9 +76,12 @@ fn load(context: &mut Context, size: usize) -> Result<Loaded> {
     context.report.add(&figure)?;
     let file = Figure::new("file size", format!("{size} B, after close"), file_len(&loaded.store)? as f64 / 1e6, "MB")
         .against("payload", payload as f64 / 1e6)
-        .target(Target::RatioAtMost(most))
-        .extra("MB on disk, holes left out", machine::bytes_on_disk(&loaded.store) as f64 / 1e6);
+        .target(Target::RatioAtMost(most));
     context.report.add(&file)?;
+    // The file may have holes.
+    let on_disk = machine::bytes_on_disk(&loaded.store) as f64 / 1e6;
+    let space = Figure::new("space on disk", format!("{size} B, after close"), on_disk, "MB");
+    context.report.add(&space.against("payload", payload as f64 / 1e6))?;
     Ok(loaded)
 }
 
