@@ -301,10 +301,21 @@ mod tests {
             let kind = io::ErrorKind::Other;
             sim.fail(Fault { operation: Op::Read, path_contains: None, nth, kind, repeat: Repeat::Once });
             assert_eq!(read(&pages, 3, 1).unwrap(), page(fill(3), 1));
+            sim.fail(Fault { operation: Op::Read, path_contains: None, nth: 0, kind, repeat: Repeat::Once });
+            assert!(pages.has_sums().unwrap());
             for &(block, blocks) in &all {
                 assert_eq!(read(&pages, block, blocks).unwrap(), page(fill(block), blocks), "{copy}, {block}");
             }
         }
+    }
+
+    #[test]
+    fn checksums_of_which_no_copy_can_be_read_are_not_taken_for_none() {
+        let sim = SimDisk::new();
+        written(&sim);
+        let kind = io::ErrorKind::Other;
+        sim.fail(Fault { operation: Op::Read, path_contains: None, nth: 0, kind, repeat: Repeat::FromNowOn });
+        assert_eq!(open(&sim).has_sums().unwrap_err().kind(), kind);
     }
 
     #[test]
@@ -321,6 +332,23 @@ mod tests {
                 Err(error) => assert!(block == 3 && error.kind() == io::ErrorKind::InvalidData, "{block}: {error}"),
             }
         }
+    }
+
+    #[test]
+    fn only_checksums_that_changed_are_written() {
+        let sim = SimDisk::new();
+        written(&sim);
+        let pages = open(&sim);
+        let writes = |pages: &PageFile| {
+            let before = sim.calls(Op::Write, PATH);
+            pages.write_sums().unwrap();
+            sim.calls(Op::Write, PATH) - before
+        };
+        pages.write(3 * BLOCK, &page(9, 1)).unwrap();
+        assert_eq!([writes(&pages), writes(&pages)], [1, 0]);
+        pages.write(BLOCK, &page(9, 2)).unwrap();
+        pages.write(13 * BLOCK, &page(9, 1)).unwrap();
+        assert_eq!([writes(&pages), writes(&pages)], [2, 0]);
     }
 
     #[test]

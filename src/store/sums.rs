@@ -42,16 +42,19 @@ impl Sums {
     /// Whether a file has checksums where a store has its first, or the copy of them.
     pub(super) fn are_in(file: &dyn DiskFile) -> io::Result<bool> {
         let len = file.len()?;
+        let mut unreadable = Ok(false);
         for at in [place_of_sums(0), place_of_sums(0) + BLOCK] {
             let mut magic = [0; MAGIC.len()];
-            if at + magic.len() as u64 <= len {
-                file.read_at(at, &mut magic)?;
+            if at + magic.len() as u64 <= len
+                && let Err(error) = file.read_at(at, &mut magic)
+            {
+                unreadable = Err(error);
             }
             if magic == *MAGIC {
                 return Ok(true);
             }
         }
-        Ok(false)
+        unreadable
     }
 
     pub(super) fn get(&mut self, file: &dyn DiskFile, block: u64) -> io::Result<u32> {
