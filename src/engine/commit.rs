@@ -2,8 +2,8 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -54,12 +54,14 @@ pub(crate) struct Durable {
     /// Held by whoever syncs outside a group commit, so that others wait for that one sync. Innermost but for I/O; no reader
     /// takes it.
     turn: Mutex<()>,
-    file: Option<Arc<dyn DiskFile>>,
+    /// The journal's, which closes it: a file that is removed keeps its space, on Windows its name as well, while it is open.
+    file: Option<Weak<dyn DiskFile>>,
 }
 
 impl Durable {
-    pub(crate) fn new(sequence: u64, file: Option<Arc<dyn DiskFile>>) -> Self {
+    pub(crate) fn new(sequence: u64, journal: Option<&Journal>) -> Self {
         let at = || AtomicU64::new(sequence);
+        let file = journal.map(|journal| Arc::downgrade(&journal.file()));
         Self { written: at(), synced: at(), grown_before: at(), turn: Mutex::new(()), file }
     }
 
@@ -244,6 +246,7 @@ impl Engine {
         self.health.check()?;
         // Whatever was written before this line is covered by the sync.
         let covered = self.durable.written.load(Ordering::Acquire);
+        let file = file.upgrade().ok_or(Error::Closed)?;
         if let Err(error) = file.sync() {
             let source = self.health.stop(Error::io("sync", &self.journal_path, error));
             return Err(Error::DurabilityUnknown { source });

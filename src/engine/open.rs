@@ -113,7 +113,7 @@ impl Engine {
             journal_path,
             health: Health::default(),
             sequencer: Mutex::new(Sequencer::new(topics, catalogue.next_topic, buffers, random)),
-            durable: Durable::new(sequence, journal.as_ref().map(Journal::file)),
+            durable: Durable::new(sequence, journal.as_ref()),
             writer: Mutex::new(Writer::new(journal)),
             progress: Progress::default(),
             unapplied: Mutex::new(Unapplied::new(options.checkpoint_bytes)),

@@ -30,7 +30,7 @@ pub(crate) struct StoreOptions {
 
 /// An open store.
 pub(crate) struct Store {
-    medium: Arc<Medium>,
+    path: PathBuf,
     options: StoreOptions,
     pub(super) writer: Mutex<WriterState>,
     pub(super) handle: RwLock<Handle>,
@@ -38,7 +38,7 @@ pub(crate) struct Store {
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("path", &self.medium.path()).finish_non_exhaustive()
+        f.debug_struct("Store").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
@@ -69,6 +69,8 @@ impl WriterState {
 
 /// One redb handle. redb gives a handle up after any I/O error; the store then opens the file anew.
 pub(super) struct Handle {
+    /// `None` once the store is closed: the file is then, too, whoever still has the store.
+    medium: Option<Arc<Medium>>,
     /// `None` once it could not be opened anew.
     database: Option<Database>,
     pub(super) trouble: Arc<Trouble>,
@@ -90,7 +92,14 @@ impl Handle {
         self.database.as_mut().ok_or(failure)
     }
 
+    fn medium(&self) -> Result<&Arc<Medium>> {
+        self.medium.as_ref().ok_or(Error::Closed)
+    }
+
     fn failure(&self) -> Error {
+        if self.medium.is_none() {
+            return Error::Closed;
+        }
         self.trouble
             .gravest()
             .map_or_else(|| Error::corrupt("the store", "it can't be opened again"), |(_, error)| error)
@@ -120,7 +129,7 @@ impl Store {
         let medium = Arc::new(Medium::file(path, file)?);
         let handle = Handle::open(&medium, options, Expect::Database)?;
         handle.check_format(path)?;
-        Ok(Self::new(medium, options, handle, Some(Ballast::beside(disk, path))))
+        Ok(Self::new(path, options, handle, Some(Ballast::beside(disk, path))))
     }
 
     /// A new store in memory.
@@ -128,17 +137,18 @@ impl Store {
         let medium = Arc::new(Medium::memory());
         let handle = Handle::open(&medium, options, Expect::Nothing)?;
         handle.write_first_rows(id)?;
-        Ok(Self::new(medium, options, handle, None))
+        Ok(Self::new(medium.path(), options, handle, None))
     }
 
-    fn new(medium: Arc<Medium>, options: StoreOptions, handle: Handle, ballast: Option<Ballast>) -> Self {
+    fn new(path: &Path, options: StoreOptions, handle: Handle, ballast: Option<Ballast>) -> Self {
         let writer = Mutex::new(WriterState { ballast, stopped: None });
-        Self { medium, options, writer, handle: RwLock::new(handle) }
+        Self { path: path.to_owned(), options, writer, handle: RwLock::new(handle) }
     }
 
     /// Bytes of the file. It does not shrink by itself; free pages in it are used again.
     pub(crate) fn size_on_disk(&self) -> Result<u64> {
-        self.medium.size().map_err(|error| Error::io("find the length of", self.path(), error))
+        let medium = Arc::clone(self.handle.read().medium()?);
+        medium.size().map_err(|error| Error::io("find the length of", self.path(), error))
     }
 
     /// Gives room on a full disk to something other than an update. The next update takes it back, if there is room then.
@@ -146,17 +156,19 @@ impl Store {
         self.writer.lock().release_ballast();
     }
 
-    /// Closes the file and gives up its lock. Dropping does the same and ignores errors.
+    /// Closes the file and gives up its lock. Dropping does the same and ignores errors. Closing again does nothing.
     pub(crate) fn close(&self) -> Result<()> {
-        self.medium.keep_locks(false);
-        let closed = self.handle.write().close();
+        let mut handle = self.handle.write();
+        let Some(medium) = handle.medium.take() else { return Ok(()) };
+        medium.keep_locks(false);
+        let closed = handle.close();
         // After a panic in redb, something of it may live on: it must not keep the file from being opened again.
-        self.medium.release_locks();
+        medium.release_locks();
         closed
     }
 
     pub(super) fn path(&self) -> &Path {
-        self.medium.path()
+        &self.path
     }
 
     /// Opens the file anew, unless somebody else has done it since `generation`, or a sync has failed.
@@ -179,11 +191,12 @@ impl Store {
         if handle.unsynced || handle.trouble.gravest().is_some_and(|(severity, _)| severity == Severity::Unsynced) {
             return Err(Error::ReopenRequired { source: Arc::new(handle.failure()) });
         }
-        self.medium.keep_locks(true);
+        let medium = Arc::clone(handle.medium()?);
+        medium.keep_locks(true);
         // Its own last words fail for the same reason as it did; the file is consistent without them.
         let _ = handle.take().map(|database| handle.trouble.guard(|| database.close().redb()));
-        let opened = Handle::open(&self.medium, self.options, Expect::Database);
-        self.medium.keep_locks(false);
+        let opened = Handle::open(&medium, self.options, Expect::Database);
+        medium.keep_locks(false);
         let generation = handle.generation.wrapping_add(1);
         match opened {
             Ok(mut fresh) => {
@@ -221,7 +234,10 @@ impl Handle {
             builder.create_with_backend(backend).map_err(|error| open_error(medium, error))
         });
         match (opened, trouble.gravest()) {
-            (Ok(database), _) => Ok(Self { database: Some(database), trouble, generation: 0, unsynced: false }),
+            (Ok(database), _) => {
+                let medium = Some(Arc::clone(medium));
+                Ok(Self { medium, database: Some(database), trouble, generation: 0, unsynced: false })
+            }
             (Err(_), Some((_, cause))) => Err(cause),
             (Err(error), None) => Err(error),
         }

@@ -36,6 +36,7 @@ fn clean(broker: &Broker) -> CleanReport {
     report
 }
 
+#[cfg(unix)]
 fn stored(broker: &Broker) -> u64 {
     broker.describe_topic("t").unwrap().partitions().iter().map(|partition| partition.stored_bytes).sum()
 }
@@ -147,6 +148,28 @@ fn closing_gives_space_back_from_a_share_on() {
         let refused = Broker::builder().vacuum_at_close(share).in_memory();
         assert!(matches!(refused, Err(Error::InvalidConfig { .. })), "{share}");
     }
+}
+
+/// A file that is removed while it is open keeps its space, on Windows its name as well.
+#[cfg(target_os = "linux")]
+#[test]
+fn closing_lets_go_of_the_files_whatever_handles_live() {
+    let directory = tempfile::tempdir().unwrap();
+    let open_files = || -> Vec<_> {
+        let of_this_process = std::fs::read_dir("/proc/self/fd").unwrap();
+        let targets = of_this_process.filter_map(|file| std::fs::read_link(file.unwrap().path()).ok());
+        targets.filter(|target| target.starts_with(directory.path())).collect()
+    };
+    let broker = builder(Broker::builder()).open(directory.path().join("app.brooklet")).unwrap();
+    broker.create_topic(NewTopic::new("t", 1)).unwrap();
+    let (producer, mut consumer) = (broker.producer(), broker.consumer().group("g").subscribe(["t"]).unwrap());
+    append(&producer, MIB);
+    assert!(!open_files().is_empty());
+    broker.close().unwrap();
+    assert_eq!(open_files(), Vec::<std::path::PathBuf>::new());
+    assert!(matches!(producer.send(ProducerRecord::to("t")), Err(Error::Closed)));
+    assert!(matches!(consumer.commit(), Err(Error::Closed)));
+    assert!(matches!(broker.stats(), Err(Error::Closed)));
 }
 
 /// What was deleted is free at once: as much again fits into the same file.
