@@ -19,7 +19,7 @@ const LENGTH: usize = 52;
 const HEADER_LEN: usize = 60;
 
 /// The size at which a chunk is closed; one record alone may be larger.
-const MAX_CHUNK: usize = 32_600;
+const MAX_CHUNK: usize = 32 << 10;
 
 pub fn run(input: &[u8]) {
     let mut input = Bytes::new(input);

@@ -1,4 +1,4 @@
-//! One value of the store: a batch behind a checksum.
+//! A piece of the store's file: a batch behind a checksum.
 //!
 //! ```text
 //! chunk, little-endian
@@ -6,17 +6,17 @@
 //!  4  u8    version, 1
 //!  5  u8    codec           of the records: 0 plain, 1 LZ4 block, 2 Zstandard frame and zeros
 //!  6  u16   zero
-//!  8  u128  topic id        with the batch header's partition and base offset it tells a misplaced page
+//!  8  u128  topic id        with the batch header's partition and base offset it tells a misplaced chunk
 //! 24        batch header    its length is that of the records when they are plain
 //! 84        the records
 //! ```
 //!
-//! A chunk fills redb's page runs, which are powers of two: [`MAX_CHUNK`] bytes and redb's overhead are just under
-//! 32 KiB. A record that is larger has a chunk of its own.
+//! A chunk takes whole blocks of 4 KiB in the file, and fills [`MAX_CHUNK`] bytes of them as well as whole records can. A record
+//! that is larger has a chunk of its own.
 //!
-//! Where records are compressed, so many are collected as should fill a run, going by the ratio of the chunk before: one of
-//! 32 KiB or, as no more than [`MAX_PLAIN`] bytes are collected, of 16 or 8 KiB. If they do not get small enough, they
-//! become several chunks.
+//! Where records are compressed, so many are collected as should fill some blocks, going by the ratio of the chunk before: 32
+//! KiB of them or, as no more than [`MAX_PLAIN`] bytes are collected, 16 or 8 KiB. If they do not get small enough, they become
+//! several chunks.
 
 use std::borrow::Cow;
 
@@ -33,20 +33,15 @@ use crate::types::{Offset, TimestampType, TopicId};
 pub(crate) const CHUNK_VERSION: u8 = 1;
 
 /// The size at which a chunk is closed, header included.
-pub(crate) const MAX_CHUNK: usize = 32_600;
+pub(crate) const MAX_CHUNK: usize = 32 << 10;
 
-/// A partition's last chunk is rewritten together with what follows it while it is smaller than this: redb rewrites the
-/// whole page of 4 KiB anyway.
-pub(crate) const MERGE_CHUNK: usize = 3_900;
-
-/// What redb needs of a run of pages beside the value in it.
-const RUN_OVERHEAD: usize = (32 << 10) - MAX_CHUNK;
+/// A partition's last chunk is rewritten together with what follows it while it is smaller than this: while its block is not full.
+pub(crate) const MERGE_CHUNK: usize = 4 << 10;
 
 /// How much is collected for a chunk that will be compressed, at most: reading one record decompresses all of its chunk.
 const MAX_PLAIN: usize = 64 << 10;
 
-/// The longest plain chunk that fits into any other one with what follows, compressed or not: also half a chunk's [`MAX_PLAIN`],
-/// less what the smaller runs lose.
+/// The longest plain chunk that fits into any other one with what follows, compressed or not: also half a chunk's [`MAX_PLAIN`].
 pub(crate) const MERGE_PLAIN: usize = 32_000;
 
 const CRC_LEN: usize = 4;
@@ -71,10 +66,10 @@ impl From<DecodeError> for ChunkError {
 }
 
 /// Decodes a chunk of the topic `topic`: checksum first, then version, then identity, then every record.
-pub(crate) fn decode_chunk(bytes: &[u8], topic: TopicId) -> Result<RecordBatch, ChunkError> {
-    let (compression_type, mut reader) = open_chunk(bytes, topic)?;
+pub(crate) fn decode_chunk(bytes: Vec<u8>, topic: TopicId) -> Result<RecordBatch, ChunkError> {
+    let (compression_type, mut reader) = open_chunk(&bytes, topic)?;
     if compression_type == CompressionType::None {
-        return Ok(RecordBatch::decode(bytes.to_vec(), HEADER_LEN)?);
+        return Ok(RecordBatch::decode(bytes, HEADER_LEN)?);
     }
     let header = BatchHeader::decode(&mut reader)?;
     let records = decompress(compression_type, reader.remaining(), header.length as usize)?;
@@ -196,7 +191,7 @@ impl Stretch {
     /// How much is collected for a chunk that has `room`.
     fn apply(self, room: usize) -> usize {
         let plain = |bytes: usize| bytes.saturating_mul(self.0) / Self::ONE;
-        let runs = [32 << 10, 16 << 10, 8 << 10].map(|run: usize| run - RUN_OVERHEAD);
+        let runs: [usize; 3] = [32 << 10, 16 << 10, 8 << 10];
         let run = runs.into_iter().find(|run| plain(*run) <= MAX_PLAIN);
         plain(room).min(run.map_or(MAX_PLAIN, plain))
     }
@@ -582,7 +577,7 @@ mod tests {
                 .push(0, &RecordParts { key: None, value: Some(&value), headers: std::iter::empty::<RawHeader<'_>>() });
         }
         let chunks = pack(&[builder.finish().unwrap()]);
-        let counts: Vec<_> = chunks.into_iter().map(|c| decode_chunk(&c, TOPIC).unwrap().header.count).collect();
+        let counts: Vec<_> = chunks.into_iter().map(|c| decode_chunk(c.clone(), TOPIC).unwrap().header.count).collect();
         assert_eq!(counts, [1, 1, 1]);
     }
 
@@ -592,7 +587,7 @@ mod tests {
         let one = pack(&[batch_of(&[1])]).remove(0).len();
         let six = one + (all - one) / 9 * 5;
         let counts = |chunks: Vec<Vec<u8>>| -> Vec<u32> {
-            chunks.into_iter().map(|chunk| decode_chunk(&chunk, TOPIC).unwrap().header.count).collect()
+            chunks.into_iter().map(|chunk| decode_chunk(chunk.clone(), TOPIC).unwrap().header.count).collect()
         };
         let room = |here, next| ChunkRoom { here, next };
         // Six fit exactly, then the segment is full, and the next one takes the rest.
@@ -618,7 +613,7 @@ mod tests {
             for bit in 0..chunk.len() * 8 {
                 let mut damaged = chunk.clone();
                 damaged[bit / 8] ^= 1 << (bit % 8);
-                assert!(decode_chunk(&damaged, TOPIC).is_err(), "bit {bit}");
+                assert!(decode_chunk(damaged.clone(), TOPIC).is_err(), "bit {bit}");
             }
         }
     }
@@ -657,7 +652,7 @@ mod tests {
             assert!(bytes < 5_000 * 60 * 2 / 3, "{by}: {bytes} bytes");
             let middle = &chunks[1..chunks.len() - 1];
             assert!(middle.iter().all(|chunk| chunk[5] == codec_number(by)), "{by}");
-            let decoded: Vec<_> = middle.iter().map(|chunk| decode_chunk(chunk, TOPIC).unwrap()).collect();
+            let decoded: Vec<_> = middle.iter().map(|chunk| decode_chunk(chunk.clone(), TOPIC).unwrap()).collect();
             let plain = decoded.iter().map(|batch| batch.header.plain_chunk_len());
             assert!(plain.clone().all(|plain| (MAX_PLAIN / 2 - 200..=MAX_PLAIN).contains(&plain)), "{by}");
 
@@ -674,7 +669,7 @@ mod tests {
             let batch = batch_with(0, &[vec![(1_000, false); 200], vec![(1_000, true); 200]].concat());
             let chunks = pack_by(by, std::slice::from_ref(&batch));
             assert!(chunks.iter().all(|chunk| chunk.len() <= MAX_CHUNK), "{by}");
-            let decoded: Vec<_> = chunks.iter().map(|chunk| decode_chunk(chunk, TOPIC).unwrap()).collect();
+            let decoded: Vec<_> = chunks.iter().map(|chunk| decode_chunk(chunk.clone(), TOPIC).unwrap()).collect();
             assert_eq!(decoded.iter().flat_map(records).collect::<Vec<_>>(), records(&batch), "{by}");
         }
     }
@@ -687,7 +682,7 @@ mod tests {
             let mut writer = ChunkWriter::new(Packing { topic: TOPIC, compression_type: by });
             let mut chunks = Vec::new();
             let mut emit = |chunk: Chunk<'_>| -> Result<ChunkRoom, ()> {
-                chunks.push(decode_chunk(chunk.bytes, TOPIC).unwrap().header);
+                chunks.push(decode_chunk(chunk.bytes.to_vec(), TOPIC).unwrap().header);
                 Ok(ChunkRoom::FULL)
             };
             writer.expect_ratio(4, 1);
@@ -708,9 +703,9 @@ mod tests {
     #[test]
     fn a_codec_that_is_unknown_or_not_in_this_build_is_told() {
         let chunk = pack(&[batch_of(&[1])]).remove(0);
-        assert!(matches!(decode_chunk(&forged(&chunk, 5, 3), TOPIC), Err(ChunkError::Damaged(_))));
+        assert!(matches!(decode_chunk(forged(&chunk, 5, 3), TOPIC), Err(ChunkError::Damaged(_))));
         for by in [CompressionType::Lz4, CompressionType::Zstd] {
-            let error = decode_chunk(&forged(&chunk, 5, codec_number(by)), TOPIC).unwrap_err();
+            let error = decode_chunk(forged(&chunk, 5, codec_number(by)), TOPIC).unwrap_err();
             assert_eq!(error == ChunkError::Unsupported(by), !by.is_supported(), "{by}: {error:?}");
         }
     }
@@ -718,8 +713,8 @@ mod tests {
     #[test]
     fn a_newer_version_and_another_topic_are_told_apart_from_damage() {
         let chunk = pack(&[batch_of(&[1])]).remove(0);
-        assert!(matches!(decode_chunk(&chunk, TopicId::new(5)), Err(ChunkError::Damaged(_))));
-        assert_eq!(decode_chunk(&forged(&chunk, 4, 2), TOPIC).unwrap_err(), ChunkError::Version(2));
+        assert!(matches!(decode_chunk(chunk.clone(), TopicId::new(5)), Err(ChunkError::Damaged(_))));
+        assert_eq!(decode_chunk(forged(&chunk, 4, 2), TOPIC).unwrap_err(), ChunkError::Version(2));
     }
 
     proptest! {
@@ -738,7 +733,7 @@ mod tests {
             let expected: Vec<_> = batches.iter().flat_map(records).collect();
             let chunks = pack(&batches);
             prop_assert!(chunks.iter().all(|chunk| chunk.len() <= MAX_CHUNK));
-            let chunks: Vec<_> = chunks.into_iter().map(|chunk| decode_chunk(&chunk, TOPIC).unwrap()).collect();
+            let chunks: Vec<_> = chunks.into_iter().map(|chunk| decode_chunk(chunk.clone(), TOPIC).unwrap()).collect();
             prop_assert_eq!(chunks.iter().flat_map(records).collect::<Vec<_>>(), expected);
         }
 
@@ -748,7 +743,7 @@ mod tests {
             let mut writer = ChunkWriter::new(Packing::plain(TOPIC));
             let mut chunks = Vec::new();
             let mut emit = |chunk: Chunk<'_>| -> Result<ChunkRoom, ()> {
-                chunks.push((decode_chunk(chunk.bytes, TOPIC).unwrap(), chunk.bytes.to_vec()));
+                chunks.push((decode_chunk(chunk.bytes.to_vec(), TOPIC).unwrap(), chunk.bytes.to_vec()));
                 Ok(ChunkRoom::FULL)
             };
             writer.push_kept(&batch, |offset| offset.get() % 8 >= dropped && offset.get() >= from, &mut emit).unwrap();
@@ -790,7 +785,7 @@ mod tests {
                     let len = chunk.bytes.len();
                     assert!(chunk.header.count == 1 || len <= MAX_CHUNK.min(segment), "{len} of {segment}");
                     left = if len <= left { left - len } else { segment.saturating_sub(len) };
-                    chunks.push(decode_chunk(chunk.bytes, TOPIC).unwrap());
+                    chunks.push(decode_chunk(chunk.bytes.to_vec(), TOPIC).unwrap());
                     Ok(room(left))
                 };
                 batches.iter().for_each(|batch| writer.push(batch, &mut emit).unwrap());
@@ -803,7 +798,7 @@ mod tests {
         fn a_forged_chunk_gives_a_value_or_an_error(at in 4_usize..400, to: u8, times in 1_usize..60) {
             for by in supported() {
                 let chunk = pack_by(by, &[batch_of(&vec![3; times])]).remove(0);
-                if let Ok(batch) = decode_chunk(&forged(&chunk, at % (chunk.len() - 4) + 4, to), TOPIC) {
+                if let Ok(batch) = decode_chunk(forged(&chunk, at % (chunk.len() - 4) + 4, to), TOPIC) {
                     prop_assert_eq!(records(&batch).len(), batch.header.count as usize);
                 }
                 let _ = find_in_chunk(&forged(&chunk, at % (chunk.len() - 4) + 4, to), TOPIC, Offset::new(at as u64));

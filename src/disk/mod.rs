@@ -5,6 +5,7 @@
 //! was written after it may be there, in any order, whole or in part; a write does not change bytes beside it, also not
 //! when power fails during it ("powersafe overwrite"); a rename is atomic, and durable after [`Disk::sync_dir`].
 
+mod memory;
 mod os;
 #[cfg(test)]
 #[path = "../../tests/it/sim_disk.rs"]
@@ -16,6 +17,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+pub(crate) use memory::MemoryFile;
 pub use os::OsDisk;
 
 /// How to open a file.

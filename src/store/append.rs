@@ -5,6 +5,7 @@ use std::ops::Bound;
 
 use super::read::{chunks_of, decode_entry, decode_stored_chunk};
 use super::schema::{ChunkKey, IndexRow, PartitionRow, SegmentRow, chunk_key, chunk_of, encode_row};
+use super::space::Places;
 use super::trouble::FromRedb;
 use super::update::{Tables, Update};
 use crate::codec::{Chunk, ChunkRoom, MERGE_CHUNK, MERGE_PLAIN, Packing, RecordBatch};
@@ -28,14 +29,15 @@ impl Update<'_> {
         let mut batches = batches.into_iter();
         let mut next = || next_batch(&mut batches, log, row.log_start, &mut end);
         if let Some(first) = next()? {
+            self.places.open(&self.tables)?;
             let newest = self.tables.last_index_row(log)?;
             let taken = match newest {
                 Some(chunk) if self.tables.may_be_rewritten(chunk, &row, layout)? => {
-                    self.tables.take_last_chunk(chunk, topic, first.header.timestamp_type)?
+                    self.take_last_chunk(chunk, topic, first.header.timestamp_type)?
                 }
                 _ => None,
             };
-            let mut sink = Sink::open(&mut self.tables, log, row, layout, taken.as_ref())?;
+            let mut sink = Sink::open(&mut self.tables, &mut self.places, log, row, layout, taken.as_ref())?;
             self.writer.reset(Packing { topic, compression_type: layout.compression_type }, sink.room());
             if let Some((_, chunk)) = newest {
                 self.writer.expect_ratio(chunk.plain_bytes as usize, chunk.bytes as usize);
@@ -64,6 +66,31 @@ impl Update<'_> {
         }
         row.end = end;
         self.put_partition(log, &row)
+    }
+
+    /// Takes the last chunk out, if it may hold what follows: it is written again together with that. One that this build
+    /// can't read stays where it is.
+    fn take_last_chunk(
+        &mut self,
+        (key, index): (ChunkKey, IndexRow),
+        topic: TopicId,
+        timestamp_type: TimestampType,
+    ) -> Result<Option<(IndexRow, RecordBatch)>> {
+        let batch = match self.read_chunk(key, &index, topic) {
+            Err(Error::UnsupportedCompressionType { .. }) => return Ok(None),
+            read => read?,
+        };
+        if batch.header.timestamp_type != timestamp_type {
+            return Ok(None);
+        }
+        self.places.give_back(index.extent(), &self.tables)?;
+        self.tables.index.remove(key).redb()?;
+        Ok(Some((index, batch)))
+    }
+
+    /// Reads a chunk, which may be of this update.
+    pub(super) fn read_chunk(&mut self, key: ChunkKey, index: &IndexRow, topic: TopicId) -> Result<RecordBatch> {
+        decode_stored_chunk(key, index, topic, self.places.read(index.extent(), index.bytes as usize)?)
     }
 }
 
@@ -107,31 +134,6 @@ impl Tables<'_> {
         Ok(others.saturating_add(u64::from(index.plain_bytes)) <= layout.segment_bytes)
     }
 
-    /// Takes the last chunk out, if it may hold what follows: it is written again together with that. One that this build
-    /// can't read stays where it is.
-    fn take_last_chunk(
-        &mut self,
-        (key, index): (ChunkKey, IndexRow),
-        topic: TopicId,
-        timestamp_type: TimestampType,
-    ) -> Result<Option<(IndexRow, RecordBatch)>> {
-        let (log, _) = chunk_of(key);
-        let chunk_key = chunk_key(log, index.last_offset);
-        let batch = match self.chunks.get(chunk_key).redb()? {
-            Some(bytes) => match decode_stored_chunk(chunk_key, bytes.value(), topic) {
-                Err(Error::UnsupportedCompressionType { .. }) => return Ok(None),
-                decoded => decoded?,
-            },
-            None => return Err(Error::corrupt(super::schema::chunk_words(chunk_key), "the chunk is missing")),
-        };
-        if batch.header.timestamp_type != timestamp_type {
-            return Ok(None);
-        }
-        self.chunks.remove(chunk_key).redb()?;
-        self.index.remove(key).redb()?;
-        Ok(Some((index, batch)))
-    }
-
     fn last_index_row(&self, log: LogId) -> Result<Option<(ChunkKey, IndexRow)>> {
         let last = self.index.range(chunks_of(log)).redb()?.next_back();
         last.map(decode_entry).transpose()
@@ -143,7 +145,7 @@ struct Sink<'a, 't> {
     log: LogId,
     row: PartitionRow,
     layout: Layout,
-    chunks: Appender<'a>,
+    places: &'a mut Places<'t>,
     index: Appender<'a>,
     segments: &'a mut Table<'t, ChunkKey, &'static [u8]>,
     /// The segment under way and its base offset.
@@ -156,12 +158,13 @@ struct Sink<'a, 't> {
 impl<'a, 't> Sink<'a, 't> {
     fn open(
         tables: &'a mut Tables<'t>,
+        places: &'a mut Places<'t>,
         log: LogId,
         mut row: PartitionRow,
         layout: Layout,
         taken: Option<&(IndexRow, RecordBatch)>,
     ) -> Result<Self> {
-        let Tables { chunks, index, segments, .. } = tables;
+        let Tables { index, segments, .. } = tables;
         let last = segments.range(chunks_of(log)).redb()?.next_back().map(decode_entry::<SegmentRow>);
         let last = last.transpose()?.map(|(key, segment)| (Offset::new(key.2), segment));
         // One that only waits to be freed takes nothing more.
@@ -179,7 +182,7 @@ impl<'a, 't> Sink<'a, 't> {
             log,
             row,
             layout,
-            chunks: Appender { cursor: Some(chunks.upper_bound_mut(behind).redb()?) },
+            places,
             index: Appender { cursor: Some(index.upper_bound_mut(behind).redb()?) },
             segments,
             segment,
@@ -209,8 +212,8 @@ impl<'a, 't> Sink<'a, 't> {
         }
         let base = chunk.header.base_offset;
         let key = chunk_key(self.log, base);
-        let index = IndexRow::of(&chunk.header, chunk.bytes.len());
-        self.chunks.append(chunk_key(self.log, chunk.header.last_offset), chunk.bytes)?;
+        let place = self.places.put(chunk.bytes)?;
+        let index = IndexRow::of(&chunk.header, chunk.bytes.len(), place.first);
         self.index.append(key, &encode_row(&key, &index))?;
         self.row.add(&index);
         let comes_back = self.taken.take().is_some_and(|(taken, _)| taken == base);
@@ -235,7 +238,6 @@ impl<'a, 't> Sink<'a, 't> {
 
     fn finish(mut self) -> Result<PartitionRow> {
         self.put_segment()?;
-        self.chunks.close()?;
         self.index.close()?;
         Ok(self.row)
     }

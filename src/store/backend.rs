@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use redb::backends::{FileBackend, InMemoryBackend};
+use redb::backends::FileBackend;
 use redb::{BackendError, StorageBackend};
 
+use super::file::{Foreign, Pages, StoreFile};
 use super::pages::PageFile;
 use super::trouble::{Operation, Trouble};
-use crate::disk::DiskFile;
+use crate::disk::{DiskFile, MemoryFile};
 use crate::error::{Error, Result};
 use crate::process::Process;
 
@@ -29,8 +30,11 @@ const TWO_PHASES: u8 = 4;
 /// Where the bytes of a store are, for as long as the store is open, whatever redb handles come and go.
 pub(super) struct Medium {
     path: PathBuf,
-    place: Place,
+    file: Arc<StoreFile>,
+    pages: PageFile,
     locks: Locks,
+    /// Whether it was not closed cleanly before.
+    was_open: AtomicBool,
     /// The process that opened it. One forked from it shares the file and its locks, and must change neither.
     process: Process,
 }
@@ -41,14 +45,9 @@ impl fmt::Debug for Medium {
     }
 }
 
-enum Place {
-    File(PageFile),
-    Memory(InMemoryBackend),
-}
-
 impl Medium {
     /// A file.
-    pub(super) fn file(path: &Path, file: Arc<dyn DiskFile>) -> Result<Self> {
+    pub(super) fn of_file(path: &Path, file: Arc<dyn DiskFile>) -> Result<Self> {
         let owner = match file.os_file() {
             Some(os) => {
                 let os = os.try_clone().map_err(|error| Error::io("open", path, error))?;
@@ -59,122 +58,100 @@ impl Medium {
             }
             None => LockOwner::Simple(Arc::clone(&file)),
         };
-        let locks = Locks::new(owner);
-        Ok(Self { path: path.to_owned(), place: Place::File(PageFile::new(file)), locks, process: Process::current() })
+        Ok(Self::new(path, file, owner))
     }
 
     /// Memory.
     pub(super) fn memory() -> Self {
-        let place = Place::Memory(InMemoryBackend::new());
-        let locks = Locks::new(LockOwner::Nobody);
-        Self { path: PathBuf::from("(in memory)"), place, locks, process: Process::current() }
+        Self::new(Path::new("(in memory)"), Arc::new(MemoryFile::default()), LockOwner::Nobody)
+    }
+
+    fn new(path: &Path, file: Arc<dyn DiskFile>, owner: LockOwner) -> Self {
+        let file = Arc::new(StoreFile::new(file));
+        let pages = PageFile::new(Arc::new(Pages(Arc::clone(&file))));
+        let (locks, was_open) = (Locks::new(owner), AtomicBool::new(false));
+        Self { path: path.to_owned(), file, pages, locks, was_open, process: Process::current() }
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// How many bytes it takes.
-    pub(super) fn size(&self) -> io::Result<u64> {
-        match &self.place {
-            Place::File(file) => file.file().len(),
-            Place::Memory(memory) => memory.len(),
-        }
-    }
-
-    /// The length that redb knows.
-    fn len(&self) -> io::Result<u64> {
-        match &self.place {
-            Place::File(file) => file.len(),
-            Place::Memory(memory) => memory.len(),
-        }
+    /// The file with everything that is in it.
+    pub(super) fn file(&self) -> &StoreFile {
+        &self.file
     }
 
     fn is_forked(&self) -> bool {
         self.process.is_forked()
     }
 
-    fn refuse_forked(&self) -> io::Result<()> {
+    pub(super) fn refuse_forked(&self) -> io::Result<()> {
         if self.is_forked() { Err(io::Error::other(Error::Forked)) } else { Ok(()) }
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        match &self.place {
-            Place::File(file) => file.read(offset, out),
-            Place::Memory(memory) => memory.read(offset, out),
-        }
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.refuse_forked()?;
-        match &self.place {
-            Place::File(file) => file.write(offset, bytes),
-            Place::Memory(memory) => memory.write(offset, bytes),
-        }
+        self.pages.write(offset, bytes)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.refuse_forked()?;
-        match &self.place {
-            Place::File(file) => file.set_len(len),
-            Place::Memory(memory) => memory.set_len(len),
-        }
+        self.pages.set_len(len)
     }
 
     /// Writes what belongs to the writes before it.
     fn finish_writes(&self) -> io::Result<()> {
         self.refuse_forked()?;
-        match &self.place {
-            Place::File(file) => file.write_sums(),
-            Place::Memory(_) => Ok(()),
-        }
+        self.pages.write_sums()
     }
 
     fn sync(&self) -> io::Result<()> {
         self.refuse_forked()?;
-        match &self.place {
-            Place::File(file) => file.sync(),
-            Place::Memory(_) => Ok(()),
-        }
+        self.pages.sync()
     }
 
     /// What is in the file, if it is no store.
-    pub(super) fn foreign(&self) -> io::Result<Option<&'static str>> {
-        let Place::File(file) = &self.place else { return Ok(None) };
-        let head = head(&**file.file())?;
-        Ok(if head.starts_with(MAGIC) {
-            let other = "it is a redb database of another application, or the pages at bytes 4096 and 8192 are damaged";
-            (!file.has_sums()?).then_some(other)
-        } else if head.is_empty() {
-            Some("it is empty")
-        } else if head.iter().all(|&byte| byte == 0) {
-            Some("it begins with zeros")
-        } else if head.starts_with(b"SQLite format 3\0") {
-            Some("it is an SQLite database")
-        } else if head.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()) {
-            Some("it looks like text")
-        } else {
-            Some("it holds something else")
-        })
+    pub(super) fn foreign(&self) -> io::Result<Option<Foreign>> {
+        self.file.foreign()
     }
 
+    /// Finds out what lies where.
+    ///
     /// After an unclean close, what memory holds of a file may differ from what the disk holds: a sync may have failed
     /// then. So everything is written out and read anew.
     ///
     /// A commit in one phase, as those of a vacuum are, may have become the last one before its pages or their checksums
     /// were on the disk. redb then proves all pages by checksums of its own, and takes the commit before if it has to.
-    fn trust_the_disk_only(&self) -> io::Result<()> {
-        let Place::File(file) = &self.place else { return Ok(()) };
-        let head = head(&**file.file())?;
-        let flags = head.get(MAGIC.len()).copied().filter(|_| head.starts_with(MAGIC)).unwrap_or(0);
+    fn look(&self) -> io::Result<()> {
+        self.file.load()?;
+        let flags = self.flags()?;
         if flags & NOT_CLOSED != 0 {
-            file.sync()?;
-            file.drop_cache();
+            self.was_open.store(true, Ordering::Release);
+            self.pages.sync()?;
+            self.pages.drop_cache();
+            self.file.load()?;
             if flags & TWO_PHASES == 0 {
-                file.believe_all()?;
+                self.pages.believe_all()?;
             }
         }
         Ok(())
+    }
+
+    /// Whether somebody had it open who did not close it.
+    pub(super) fn was_open(&self) -> bool {
+        self.was_open.load(Ordering::Acquire)
+    }
+
+    /// What redb's header says of how the file was left.
+    fn flags(&self) -> io::Result<u8> {
+        let mut head = [0; MAGIC.len() + 1];
+        if self.pages.len()? < head.len() as u64 {
+            return Ok(0);
+        }
+        self.pages.read(0, &mut head)?;
+        let flags = head.strip_prefix(MAGIC).and_then(|flags| flags.first()).copied();
+        Ok(flags.unwrap_or(0))
     }
 
     /// Gives up the locks, whoever still uses the file.
@@ -188,13 +165,6 @@ impl Medium {
     pub(super) fn keep_locks(&self, keep: bool) {
         self.locks.keep.store(keep, Ordering::Release);
     }
-}
-
-/// The first bytes of a file, 512 at most.
-fn head(file: &dyn DiskFile) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; usize::try_from(file.len()?.min(512)).unwrap_or(512)];
-    file.read_at(0, &mut bytes)?;
-    Ok(bytes)
 }
 
 /// redb's locks on a file. They belong to the store, not to one redb handle.
@@ -298,16 +268,21 @@ impl Backend {
 impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
         if !self.looked.swap(true, Ordering::AcqRel) {
-            if self.expect == Expect::Database && self.noted(Operation::Read, self.medium.foreign())?.is_some() {
-                return Err(io::ErrorKind::InvalidData.into());
+            match self.expect {
+                Expect::Nothing => self.noted(Operation::Write, self.medium.file.init())?,
+                Expect::Database => {
+                    if self.noted(Operation::Read, self.medium.foreign())?.is_some() {
+                        return Err(io::ErrorKind::InvalidData.into());
+                    }
+                    self.noted(Operation::Sync, self.medium.look())?;
+                }
             }
-            self.noted(Operation::Sync, self.medium.trust_the_disk_only())?;
         }
-        self.noted(Operation::Len, self.medium.len())
+        self.noted(Operation::Len, self.medium.pages.len())
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.noted(Operation::Read, self.medium.read(offset, out))
+        self.noted(Operation::Read, self.medium.pages.read(offset, out))
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {

@@ -5,20 +5,21 @@
 //! What would be found of its partition for want of these is left out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::sync::Arc;
 
 use parking_lot::RwLockWriteGuard;
-use redb::{ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
 
+use super::extent::{Extent, Extents};
 use super::keys::{COMPACTIONS, Compaction, KEYS, KeyBlock, SUPERSEDED, SupersededRow, find_key};
 use super::open::{Handle, Store, begin_write};
-use super::read::{decode_entry, decode_stored_chunk, required_meta};
+use super::read::{Snapshot, decode_entry, meta, required_meta};
+use super::root::COPIES;
 use super::schema::{
-    CHUNKS, ChunkKey, DELETED, DeletedRow, INDEX, Identity, IndexRow, LogKey, META, NextTopic, PARTITIONS,
-    PartitionRow, Row, SEGMENTS, SegmentRow, Session, TOPICS, TopicRow, chunk_key, chunk_of, chunk_words, log_key,
-    log_of,
+    ChunkKey, DELETED, DeletedRow, INDEX, Identity, IndexRow, LogKey, META, NextTopic, PARTITIONS, PartitionRow, Row,
+    SEGMENTS, SegmentRow, Session, TOPICS, TopicRow, chunk_of, chunk_words, log_key, log_of,
 };
+use super::space::{FREE, FreeRow, SpaceRow};
 use super::trouble::FromRedb;
 use crate::codec::{Place, RecordBatch};
 use crate::compaction::KeyHash;
@@ -108,12 +109,16 @@ impl Handle {
             let transaction = begin_write(self.database()?)?;
             let stats = transaction.stats().redb()?;
             transaction.abort().redb()?;
-            Ok(StoreStats {
-                file,
-                stored: stats.stored_bytes(),
-                metadata: stats.metadata_bytes(),
-                unused: stats.fragmented_bytes(),
-            })
+            let snapshot = Snapshot::of(self)?;
+            let mut chunks = 0_u64;
+            for entry in snapshot.open_table(PARTITIONS).redb()?.iter().redb()? {
+                chunks = chunks.saturating_add(decode_entry::<PartitionRow>(entry)?.1.bytes);
+            }
+            let stored = stats.stored_bytes().saturating_add(chunks);
+            let metadata = stats.metadata_bytes();
+            // What is behind the end, what is free, what is left over in the blocks of chunks and in redb's pages.
+            let unused = file.saturating_sub(stored).saturating_sub(metadata);
+            Ok(StoreStats { file, stored, metadata, unused })
         });
         counted.map_err(|error| self.trouble.gravest().map_or(error, |(_, cause)| cause))
     }
@@ -137,8 +142,8 @@ impl Alone<'_> {
     }
 
     /// Runs `work` on a snapshot.
-    fn view<T>(&mut self, work: impl FnOnce(&ReadTransaction) -> Result<T>) -> Result<Result<T>> {
-        self.run(|handle| work(&handle.database()?.begin_read().redb()?))
+    fn view<T>(&mut self, work: impl FnOnce(&Snapshot<'_>) -> Result<T>) -> Result<Result<T>> {
+        self.run(|handle| work(&Snapshot::of(handle)?))
     }
 }
 
@@ -186,10 +191,8 @@ struct KeyCheck {
 struct Seen {
     /// What those of each partition add up to.
     walked: BTreeMap<LogKey, Walked>,
-    /// The row of the index that each should have.
+    /// The row of the index of each.
     rows: BTreeMap<ChunkKey, IndexRow>,
-    /// Where to go on in the table of chunks: the smallest key behind those that were seen.
-    next: ChunkKey,
     /// Partitions with chunks that can't be read.
     unreadable: BTreeSet<LogKey>,
 }
@@ -225,32 +228,100 @@ impl StoreCheck {
         let Some(known) = self.found(known) else { return Ok(()) };
         let keys = alone.view(|transaction| self.keys(transaction, &known))?;
         // Where they can't be read, no record is looked up in them.
-        let mut keys = self.found(keys).unwrap_or_default();
+        let keys = self.found(keys).unwrap_or_default();
+        let index = alone.view(|snapshot| self.rows::<IndexRow>(&snapshot.open_table(INDEX).redb()?))?;
+        if let Some(index) = self.found(index) {
+            let blocks = alone.view(|snapshot| self.check_blocks(snapshot, &index))?;
+            self.found(blocks);
+            self.check_chunks(alone, &known, keys, &index)?;
+        }
+        let groups = alone.view(|transaction| self.walk_groups(transaction, &known.topics))?;
+        self.found(groups);
+        Ok(())
+    }
+
+    /// Reads every chunk that the index knows, and compares with it what tells of chunks.
+    fn check_chunks(
+        &mut self,
+        alone: &mut Alone<'_>,
+        known: &Known,
+        mut keys: BTreeMap<LogKey, KeyCheck>,
+        index: &BTreeMap<ChunkKey, IndexRow>,
+    ) -> Result<()> {
         let mut seen = Seen::default();
-        while let Err(error) = alone.view(|transaction| self.walk_chunks(transaction, &known, &mut keys, &mut seen))? {
-            let damaged = alone.view(|transaction| chunk_from(transaction, seen.next))?;
-            match self.found(damaged).flatten() {
-                Some((log, row, base)) if !self.is_enough() => {
+        for (key, row) in index {
+            if self.is_enough() {
+                break;
+            }
+            let (log, base) = chunk_of(*key);
+            let Some(topic) = known.id(key.0) else {
+                self.find(format!("{}: there is no such topic", chunk_words(*key)));
+                continue;
+            };
+            let batch = match alone.run(|handle| handle.read_chunk(*key, row, topic))? {
+                Ok(batch) => batch,
+                Err(error) => {
                     let last = row.last_offset;
                     self.find(format!("{log}: the offsets {base} to {last} can't be read: {error}"));
                     seen.unreadable.insert(log_key(log));
-                    seen.next = chunk_key(log, last.next());
+                    continue;
                 }
-                _ => {
-                    self.find(error.to_string());
-                    return Ok(());
-                }
+            };
+            if known.deleted.contains_key(&key.0) {
+                continue;
             }
+            self.chunks += 1;
+            self.records += u64::from(row.records);
+            self.bytes += u64::from(row.bytes);
+            if IndexRow::of(&batch.header, row.bytes as usize, row.block) != *row {
+                self.find(format!("{}: its row in `index` says something else", chunk_words(*key)));
+            }
+            if seen.is_whole(*key) {
+                let walked = seen.walked.entry(log_key(log)).or_insert_with(|| Walked::before(&batch));
+                self.follow(walked, &batch, row, known.log_start(log));
+            }
+            if let Some(keys) = keys.get_mut(&log_key(log)) {
+                let looked_up = alone.view(|snapshot| self.look_up_keys(snapshot, &batch, topic, keys))?;
+                self.found(looked_up);
+            }
+            seen.rows.insert(*key, *row);
         }
-        let index = alone.view(|transaction| self.check_index(transaction, &known, &seen))?;
-        self.found(index);
         keys.retain(|key, _| !seen.unreadable.contains(key));
         self.check_keys(&keys);
         let segments = alone.view(|transaction| self.check_segments(transaction, &known, &mut seen))?;
         self.found(segments);
         self.check_partitions(&known.partitions, seen);
-        let groups = alone.view(|transaction| self.walk_groups(transaction, &known.topics))?;
-        self.found(groups);
+        Ok(())
+    }
+
+    /// Sees to it that no block has two uses.
+    fn check_blocks(&mut self, snapshot: &Snapshot<'_>, index: &BTreeMap<ChunkKey, IndexRow>) -> Result<()> {
+        let free: BTreeMap<u64, FreeRow> = self.rows(&snapshot.open_table(FREE).redb()?)?;
+        let SpaceRow { end, used } = meta(&snapshot.open_table(META).redb()?)?.unwrap_or_default();
+        let mut blocks = Extents::default();
+        blocks.add(Extent { first: 0, blocks: COPIES });
+        for part in snapshot.parts()? {
+            if !blocks.add(part) {
+                self.find(format!("the part at block {} has blocks of another one", part.first));
+            }
+        }
+        let mut counted = 0;
+        for (key, row) in index {
+            let extent = row.extent();
+            counted += extent.blocks;
+            if extent.end() > end || !blocks.add(extent) {
+                self.find(format!("{}: its blocks are in use otherwise", chunk_words(*key)));
+            }
+        }
+        if counted != used {
+            self.find(format!("chunks take {counted} blocks, and are said to take {used}"));
+        }
+        for (first, row) in free {
+            let extent = Extent { first, blocks: row.blocks };
+            if extent.end() > end || !blocks.add(extent) {
+                self.find(format!("the blocks {first} to {} are free, and in use as well", extent.end()));
+            }
+        }
         Ok(())
     }
 
@@ -319,65 +390,6 @@ impl StoreCheck {
             }
             Some(_) => {}
         }
-    }
-
-    /// Reads every chunk that was not seen yet.
-    fn walk_chunks(
-        &mut self,
-        transaction: &ReadTransaction,
-        known: &Known,
-        keys: &mut BTreeMap<LogKey, KeyCheck>,
-        seen: &mut Seen,
-    ) -> Result<()> {
-        let chunks = transaction.open_table(CHUNKS).redb()?;
-        // A range would read the chunk at its end, too.
-        let mut cursor = chunks.lower_bound(Bound::Included(seen.next)).redb()?;
-        while let Some((key, value)) = cursor.next().redb()? {
-            let (key, bytes) = (key.value(), value.value());
-            let (log, last) = chunk_of(key);
-            if self.is_enough() {
-                break;
-            }
-            if key < seen.next {
-                self.find(format!("{}: it lies behind chunks that should follow it", chunk_words(key)));
-                break;
-            }
-            seen.next = chunk_key(log, last.next());
-            let Some(topic) = known.id(key.0) else {
-                self.find(format!("{}: there is no such topic", chunk_words(key)));
-                continue;
-            };
-            let Some(batch) = self.found(decode_stored_chunk(key, bytes, topic)) else {
-                seen.unreadable.insert(log_key(log));
-                continue;
-            };
-            if known.deleted.contains_key(&key.0) {
-                continue;
-            }
-            let row = IndexRow::of(&batch.header, bytes.len());
-            self.chunks += 1;
-            self.records += u64::from(row.records);
-            self.bytes += u64::from(row.bytes);
-            if seen.is_whole(key) {
-                let walked = seen.walked.entry(log_key(log)).or_insert_with(|| Walked::before(&batch));
-                self.follow(walked, &batch, &row, known.log_start(log));
-            }
-            if let Some(keys) = keys.get_mut(&log_key(log)) {
-                self.look_up_keys(transaction, &batch, topic, keys)?;
-            }
-            seen.rows.insert(chunk_key(log, batch.header.base_offset), row);
-        }
-        Ok(())
-    }
-
-    /// Sees to it that the index knows each chunk that was seen, and no other.
-    fn check_index(&mut self, transaction: &ReadTransaction, known: &Known, seen: &Seen) -> Result<()> {
-        let mut index: BTreeMap<ChunkKey, IndexRow> = self.rows(&transaction.open_table(INDEX).redb()?)?;
-        index.retain(|key, _| {
-            !known.deleted.contains_key(&key.0) && (seen.is_whole(*key) || seen.rows.contains_key(key))
-        });
-        self.compare("index", &seen.rows, &index);
-        Ok(())
     }
 
     /// Adds a chunk to what its partition adds up to.
@@ -557,13 +569,6 @@ impl StoreCheck {
             self.find(format!("{log}: it counts other records, bytes or chunks than there are"));
         }
     }
-}
-
-/// The first chunk that begins at a key or behind it, as the index knows it: its row, and where it begins.
-fn chunk_from(transaction: &ReadTransaction, key: ChunkKey) -> Result<Option<(LogId, IndexRow, Offset)>> {
-    let next = transaction.open_table(INDEX).redb()?.range(key..).redb()?.next();
-    let next = next.map(decode_entry::<IndexRow>).transpose()?;
-    Ok(next.map(|(key, row)| (chunk_of(key).0, row, chunk_of(key).1)))
 }
 
 impl Walked {

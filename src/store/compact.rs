@@ -7,11 +7,12 @@
 use redb::ReadableTable;
 
 use super::free::Freed;
-use super::read::{decode_entry, decode_stored_chunk};
+use super::read::decode_entry;
 use super::schema::{ChunkKey, IndexRow, PartitionRow, SegmentRow, chunk_key, chunk_of, chunk_words, encode_row};
+use super::space::Places;
 use super::trouble::FromRedb;
 use super::update::Update;
-use crate::codec::{BatchHeader, Chunk, ChunkRoom, MAX_CHUNK, Packing, RecordBatch};
+use crate::codec::{Chunk, ChunkRoom, MAX_CHUNK, Packing, RecordBatch};
 use crate::error::{Error, Result};
 use crate::types::{LogId, Offset, TopicId};
 
@@ -106,7 +107,14 @@ impl Update<'_> {
     ) -> Result<()> {
         let Some((first, chunk)) = run.first().copied() else { return Ok(()) };
         let mut keep = Keep::from(chunk_of(first).1.max(row.log_start), superseded);
-        let mut new = Vec::new();
+        self.places.open(&self.tables)?;
+        let mut new: Vec<Indexed> = Vec::new();
+        let mut put = |places: &mut Places<'_>, chunk: &Chunk<'_>| -> Result<ChunkRoom> {
+            let place = places.put(chunk.bytes)?;
+            let row = IndexRow::of(&chunk.header, chunk.bytes.len(), place.first);
+            new.push((chunk_key(log, chunk.header.base_offset), row));
+            Ok(ChunkRoom::FULL)
+        };
         let mut old: Vec<Indexed> = Vec::with_capacity(run.len());
         self.writer.reset(packing, ChunkRoom::FULL);
         self.writer.expect_ratio(chunk.plain_bytes as usize, chunk.bytes as usize);
@@ -114,8 +122,8 @@ impl Update<'_> {
         let mut to_take = run;
         loop {
             for (key, chunk) in to_take.drain(..) {
-                let batch = self.take_chunk(log, packing.topic, key, &chunk)?;
-                self.writer.push_kept(&batch, |offset| keep.keeps(offset), |chunk| collect(&chunk, &mut new))?;
+                let batch = self.take_chunk(packing.topic, key, &chunk)?;
+                self.writer.push_kept(&batch, |offset| keep.keeps(offset), |chunk| put(&mut self.places, &chunk))?;
                 old.push((key, chunk));
             }
             let end = old.last().map_or(Offset::ZERO, |(_, chunk)| chunk.last_offset);
@@ -124,19 +132,16 @@ impl Update<'_> {
             }
             to_take.push(self.chunk_behind(log, end)?);
         }
-        self.writer.flush(|chunk| collect(&chunk, &mut new))?;
+        self.writer.flush(|chunk| put(&mut self.places, &chunk))?;
         self.move_between_segments(&old, &new)?;
         for (_, chunk) in &old {
             row.subtract(chunk);
             freed.records += u64::from(chunk.records);
             freed.bytes += u64::from(chunk.bytes);
         }
-        for (header, bytes) in &new {
-            let key = chunk_key(log, header.base_offset);
-            let chunk = IndexRow::of(header, bytes.len());
-            self.tables.chunks.insert(chunk_key(log, header.last_offset), bytes.as_slice()).redb()?;
-            self.tables.index.insert(key, encode_row(&key, &chunk).as_slice()).redb()?;
-            row.add(&chunk);
+        for (key, chunk) in &new {
+            self.tables.index.insert(*key, encode_row(key, chunk).as_slice()).redb()?;
+            row.add(chunk);
             freed.records = freed.records.saturating_sub(u64::from(chunk.records));
             freed.bytes = freed.bytes.saturating_sub(u64::from(chunk.bytes));
         }
@@ -145,12 +150,9 @@ impl Update<'_> {
     }
 
     /// Takes a chunk out, and its row of the index.
-    fn take_chunk(&mut self, log: LogId, topic: TopicId, key: ChunkKey, chunk: &IndexRow) -> Result<RecordBatch> {
-        let chunk_key = chunk_key(log, chunk.last_offset);
-        let batch = match self.tables.chunks.remove(chunk_key).redb()? {
-            Some(bytes) => decode_stored_chunk(chunk_key, bytes.value(), topic)?,
-            None => return Err(Error::corrupt(chunk_words(chunk_key), "the chunk is missing")),
-        };
+    fn take_chunk(&mut self, topic: TopicId, key: ChunkKey, chunk: &IndexRow) -> Result<RecordBatch> {
+        let batch = self.read_chunk(key, chunk, topic)?;
+        self.places.give_back(chunk.extent(), &self.tables)?;
         self.tables.index.remove(key).redb()?;
         Ok(batch)
     }
@@ -166,8 +168,8 @@ impl Update<'_> {
 
     /// Lets segments have the new chunks instead of the old ones: all of them are in the segment of the last old one, and those
     /// before it keep what they had before.
-    fn move_between_segments(&mut self, old: &[Indexed], new: &[NewChunk]) -> Result<()> {
-        let (Some((first, _)), Some((last, _)), Some((header, bytes))) = (old.first(), old.last(), new.first()) else {
+    fn move_between_segments(&mut self, old: &[Indexed], new: &[Indexed]) -> Result<()> {
+        let (Some((first, _)), Some((last, _)), Some((_, first_new))) = (old.first(), old.last(), new.first()) else {
             return Ok(());
         };
         let (log, begin) = chunk_of(*first);
@@ -186,22 +188,14 @@ impl Update<'_> {
             left = self.segment_of(behind)?;
         }
         old.iter().filter(|(chunk, _)| *chunk >= home_key).for_each(|(_, chunk)| home.subtract(chunk));
-        new.iter().for_each(|(header, bytes)| home.add_within(&IndexRow::of(header, bytes.len())));
+        new.iter().for_each(|(_, chunk)| home.add_within(chunk));
         self.tables.segments.remove(home_key).redb()?;
         let key = home_key.min(*first);
         if key == *first {
-            home.first_timestamp = IndexRow::of(header, bytes.len()).first_timestamp;
+            home.first_timestamp = first_new.first_timestamp;
         }
         self.tables.segments.insert(key, encode_row(&key, &home).as_slice()).redb().map(drop)
     }
-}
-
-/// A chunk that was written again.
-type NewChunk = (BatchHeader, Vec<u8>);
-
-fn collect(chunk: &Chunk<'_>, new: &mut Vec<NewChunk>) -> Result<ChunkRoom> {
-    new.push((chunk.header, chunk.bytes.to_vec()));
-    Ok(ChunkRoom::FULL)
 }
 
 /// Says of offsets, each larger than the one before, which are kept.

@@ -130,11 +130,10 @@ impl Update<'_> {
 
     /// Removes chunks, and their rows of the index: everything from `first` to `last`, a key of the index.
     fn remove_chunks(&mut self, front: &Front, first: ChunkKey, last: ChunkKey) -> Result<()> {
-        let (log, _) = chunk_of(last);
-        let last_offset = front.last().map_or(Offset::ZERO, |(_, chunk)| chunk.last_offset);
-        let Tables { chunks, index, .. } = &mut self.tables;
-        chunks.retain_in(first..=chunk_key(log, last_offset), |_, _| false).redb()?;
-        index.retain_in(first..=last, |_, _| false).redb()
+        for (_, chunk) in front {
+            self.places.give_back(chunk.extent(), &self.tables)?;
+        }
+        self.tables.index.retain_in(first..=last, |_, _| false).redb()
     }
 }
 

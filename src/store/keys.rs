@@ -9,12 +9,12 @@
 
 use std::ops::Bound;
 
-use redb::{AccessGuard, ReadTransaction, ReadableTable, TableDefinition};
+use redb::{ReadTransaction, ReadableTable, TableDefinition};
 
 use super::open::Store;
-use super::read::{chunks_of, decode_entry, find_in_stored_chunk, partition};
+use super::read::{chunks_of, decode_entry, partition};
 use super::schema::{
-    CHUNKS, ChunkKey, LogKey, Row, bytes_of_chunk_key, bytes_of_log_key, chunk_key, chunk_of, damaged_row, decode_row,
+    ChunkKey, IndexRow, LogKey, Row, bytes_of_chunk_key, bytes_of_log_key, chunk_of, damaged_row, decode_row,
     encode_row, log_key, log_of, offset, row_fields,
 };
 use super::trouble::FromRedb;
@@ -403,19 +403,15 @@ impl Store {
     /// there is none, or when it is a tombstone.
     pub(crate) fn latest(&self, log: LogId, topic: TopicId, key: &[u8]) -> Result<Option<RecordBatch>> {
         let hash = KeyHash::of(topic, key);
-        self.view(|transaction| {
-            let Some(entry) = find_key(transaction, log, hash)?.filter(|entry| !entry.is_tombstone()) else {
+        self.view(|snapshot| {
+            let Some(entry) = find_key(snapshot, log, hash)?.filter(|entry| !entry.is_tombstone()) else {
                 return Ok(None);
             };
-            if partition(transaction, log)?.is_some_and(|row| entry.offset() < row.log_start) {
+            if partition(snapshot, log)?.is_some_and(|row| entry.offset() < row.log_start) {
                 return Ok(None);
             }
-            let chunks = transaction.open_table(CHUNKS).redb()?;
-            let mut cursor = chunks.lower_bound(Bound::Included(chunk_key(log, entry.offset()))).redb()?;
-            let chunk = cursor.next().redb()?.filter(|(key, _)| chunk_of(key.value()).0 == log);
-            let find = |(place, bytes): (AccessGuard<'_, ChunkKey>, AccessGuard<'_, &'static [u8]>)| {
-                find_in_stored_chunk(place.value(), bytes.value(), topic, entry.offset())
-            };
+            let chunk = snapshot.chunk_with(log, entry.offset())?;
+            let find = |(key, row): (ChunkKey, IndexRow)| snapshot.find_in_chunk(key, &row, topic, entry.offset());
             let found = chunk.map(find).transpose()?.flatten();
             let is_it = |batch: &RecordBatch| {
                 let record = batch.walk(Place::start(&batch.header)).next();

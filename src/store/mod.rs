@@ -53,16 +53,21 @@ mod backend;
 mod ballast;
 mod check;
 mod compact;
+mod extent;
+mod file;
 mod free;
 mod groups;
 mod keys;
 mod open;
 mod pages;
 mod read;
+mod root;
 mod schema;
+mod space;
 mod sums;
 mod trouble;
 mod update;
+mod vacuum;
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! Creating, opening, opening anew and closing a store.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,14 +10,18 @@ use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError, Tab
 
 use super::backend::{Backend, Expect, Medium};
 use super::ballast::Ballast;
+use super::extent::Extent;
+use super::file::Foreign;
 use super::groups::{GROUPS, OFFSETS};
 use super::keys::{COMPACTIONS, KEYS, SUPERSEDED};
 use super::read::meta;
+use super::root::ROOT_VERSION;
 use super::schema::{
-    CHUNKS, DELETED, FORMAT, Format, INDEX, Identity, META, MetaRow, NextTopic, PARTITIONS, SEGMENTS, Session, TOPICS,
-    Updates, encode_row,
+    DELETED, FORMAT, Format, INDEX, Identity, META, MetaRow, NextTopic, PARTITIONS, SEGMENTS, Session, TOPICS, Updates,
+    encode_row,
 };
-use super::trouble::{FromRedb, Severity, Trouble};
+use super::space::{FREE, Readers, Space};
+use super::trouble::{FromRedb, Operation, Severity, Trouble};
 use crate::disk::{Disk, OpenMode};
 use crate::error::{Error, Result};
 use crate::types::StoreId;
@@ -34,6 +39,7 @@ pub(crate) struct Store {
     options: StoreOptions,
     pub(super) writer: Mutex<WriterState>,
     pub(super) handle: RwLock<Handle>,
+    pub(super) readers: Readers,
 }
 
 impl fmt::Debug for Store {
@@ -48,6 +54,7 @@ pub(super) struct WriterState {
     pub(super) ballast: Option<Ballast>,
     /// The failure that ended all updates.
     pub(super) stopped: Option<Error>,
+    pub(super) space: Space,
 }
 
 impl WriterState {
@@ -92,8 +99,33 @@ impl Handle {
         self.database.as_mut().ok_or(failure)
     }
 
-    fn medium(&self) -> Result<&Arc<Medium>> {
+    pub(super) fn medium(&self) -> Result<&Arc<Medium>> {
         self.medium.as_ref().ok_or(Error::Closed)
+    }
+
+    /// Notes what failed below redb, or beside it.
+    pub(super) fn noted<T>(&self, operation: Operation, result: io::Result<T>) -> Result<T> {
+        result.map_err(|error| match &self.medium {
+            None => Error::Closed,
+            Some(medium) => {
+                self.trouble.note(operation, medium.path(), &error);
+                Error::io(operation.words(), medium.path(), error)
+            }
+        })
+    }
+
+    /// Reads the first `len` bytes of an extent of the file. That it ends before is damage.
+    pub(super) fn read_extent(&self, extent: Extent, len: usize) -> Result<Vec<u8>> {
+        let file = self.medium()?.file();
+        let damaged = || Error::corrupt(format!("the store, block {}", extent.first), "the file ends before it");
+        if extent.end() > file.end() {
+            return Err(damaged());
+        }
+        let mut bytes = vec![0; len];
+        match file.read(extent, &mut bytes) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(damaged()),
+            read => self.noted(Operation::Read, read).map(|()| bytes),
+        }
     }
 
     fn failure(&self) -> Error {
@@ -112,10 +144,11 @@ impl Store {
     pub(crate) fn create(disk: &Arc<dyn Disk>, path: &Path, id: StoreId, options: StoreOptions) -> Result<()> {
         let temporary = temporary_path(path);
         let file = disk.open(&temporary, OpenMode::Replace).map_err(|error| Error::io("create", &temporary, error))?;
-        let medium = Arc::new(Medium::file(&temporary, file)?);
+        let medium = Arc::new(Medium::of_file(&temporary, file)?);
         let mut handle = Handle::open(&medium, options, Expect::Nothing)?;
         handle.write_first_rows(id)?;
         handle.close()?;
+        medium.file().settle().map_err(|error| Error::io("create", &temporary, error))?;
         disk.rename(&temporary, path).map_err(|error| Error::io("create", path, error))?;
         disk.sync_dir(path).map_err(|error| Error::io("create", path, error))
     }
@@ -126,10 +159,14 @@ impl Store {
             std::io::ErrorKind::NotFound => Error::NotFound { path: path.to_owned() },
             _ => Error::io("open", path, error),
         })?;
-        let medium = Arc::new(Medium::file(path, file)?);
+        let medium = Arc::new(Medium::of_file(path, file)?);
         let handle = Handle::open(&medium, options, Expect::Database)?;
         handle.check_format(path)?;
-        Ok(Self::new(path, options, handle, Some(Ballast::beside(disk, path))))
+        let store = Self::new(path, options, handle, Some(Ballast::beside(disk, path)));
+        if medium.was_open() {
+            store.writer.lock().space.doubt();
+        }
+        Ok(store)
     }
 
     /// A new store in memory.
@@ -141,14 +178,14 @@ impl Store {
     }
 
     fn new(path: &Path, options: StoreOptions, handle: Handle, ballast: Option<Ballast>) -> Self {
-        let writer = Mutex::new(WriterState { ballast, stopped: None });
-        Self { path: path.to_owned(), options, writer, handle: RwLock::new(handle) }
+        let writer = Mutex::new(WriterState { ballast, stopped: None, space: Space::default() });
+        Self { path: path.to_owned(), options, writer, handle: RwLock::new(handle), readers: Readers::default() }
     }
 
     /// Bytes of the file. It does not shrink by itself; free pages in it are used again.
     pub(crate) fn size_on_disk(&self) -> Result<u64> {
         let medium = Arc::clone(self.handle.read().medium()?);
-        medium.size().map_err(|error| Error::io("find the length of", self.path(), error))
+        medium.file().len().map_err(|error| Error::io("find the length of", self.path(), error))
     }
 
     /// Gives room on a full disk to something other than an update. The next update takes it back, if there is room then.
@@ -161,7 +198,11 @@ impl Store {
         let mut handle = self.handle.write();
         let Some(medium) = handle.medium.take() else { return Ok(()) };
         medium.keep_locks(false);
-        let closed = handle.close();
+        let closed = handle.close().and_then(|()| {
+            let settled = medium.refuse_forked().and_then(|()| medium.file().settle());
+            let cut = settled.and_then(|()| medium.file().truncate());
+            cut.map_err(|error| Error::io("close", self.path(), error))
+        });
         // After a panic in redb, something of it may live on: it must not keep the file from being opened again.
         medium.release_locks();
         closed
@@ -266,10 +307,11 @@ impl Handle {
                 put(Session::NAME, encode_row(&(), &Session::Closed { sequence: 0 }))?;
                 put(NextTopic::NAME, encode_row(&(), &NextTopic(0)))?;
                 put(Updates::NAME, encode_row(&(), &Updates(0)))?;
+                transaction.open_table(FREE).redb()?;
                 transaction.open_table(TOPICS).redb()?;
                 transaction.open_table(DELETED).redb()?;
                 transaction.open_table(PARTITIONS).redb()?;
-                for table in [CHUNKS, INDEX, SEGMENTS] {
+                for table in [INDEX, SEGMENTS] {
                     transaction.open_table(table).redb()?;
                 }
                 transaction.open_table(KEYS).redb()?;
@@ -337,7 +379,14 @@ fn open_error(medium: &Medium, error: DatabaseError) -> Error {
         }
         DatabaseError::Storage(StorageError::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
             match medium.foreign() {
-                Ok(Some(found)) => Error::NotABrooklet { path, found: found.to_owned() },
+                Ok(Some(Foreign::Words(found))) => Error::NotABrooklet { path, found: found.to_owned() },
+                Ok(Some(Foreign::Version(found))) => {
+                    Error::UnsupportedVersion { what: "store", found, supported: ROOT_VERSION }
+                }
+                Ok(Some(Foreign::Damaged)) => Error::corrupt(
+                    path.display().to_string(),
+                    "both copies of its root, its first two blocks of 4,096 bytes, are damaged; restore the file from a copy",
+                ),
                 _ => Error::corrupt(path.display().to_string(), error.to_string()),
             }
         }

@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::sums::{BLOCK, BLOCK_LEN, COPIES, GROUP, Sums, group_of, place_of, sum_of, write_twice};
+use super::extent::{BLOCK, BLOCK_LEN};
+use super::sums::{COPIES, GROUP, Sums, group_of, place_of, sum_of, write_twice};
 use crate::disk::DiskFile;
 
 /// A file as redb sees it, without the blocks of checksums.
@@ -27,16 +28,6 @@ impl PageFile {
         Self { file, sums: Mutex::default() }
     }
 
-    /// The file with everything that is in it.
-    pub(super) fn file(&self) -> &Arc<dyn DiskFile> {
-        &self.file
-    }
-
-    /// Whether the file has a block of checksums where a store has its first, or the copy of it.
-    pub(super) fn has_sums(&self) -> io::Result<bool> {
-        Sums::are_in(&*self.file)
-    }
-
     /// Forgets what memory holds of the disk.
     pub(super) fn drop_cache(&self) {
         self.sums.lock().drop_clean();
@@ -48,7 +39,8 @@ impl PageFile {
         let mut bytes = [0; BLOCK_LEN];
         for block in 1..len_without_sums(self.file.len()?) / BLOCK {
             self.file.read_at(place_of(block), &mut bytes)?;
-            self.sums.lock().set(&*self.file, block, sum_of(block, &bytes))?;
+            let was_written = bytes.iter().any(|&byte| byte != 0);
+            self.sums.lock().set(&*self.file, block, if was_written { sum_of(block, &bytes) } else { 0 })?;
         }
         self.write_sums()?;
         self.file.sync()
@@ -281,7 +273,6 @@ mod tests {
             for copy in [copy, 1 - copy] {
                 (0..3).for_each(|group| change(&sim, place_of_sums(group) + copy * BLOCK, damage));
                 let pages = open(&sim);
-                assert!(pages.has_sums().unwrap());
                 for &(block, blocks) in &all {
                     assert_eq!(read(&pages, block, blocks).unwrap(), page(fill(block), blocks), "{copy}, {block}");
                 }
@@ -301,8 +292,6 @@ mod tests {
             let kind = io::ErrorKind::Other;
             sim.fail(Fault { operation: Op::Read, path_contains: None, nth, kind, repeat: Repeat::Once });
             assert_eq!(read(&pages, 3, 1).unwrap(), page(fill(3), 1));
-            sim.fail(Fault { operation: Op::Read, path_contains: None, nth: 0, kind, repeat: Repeat::Once });
-            assert!(pages.has_sums().unwrap());
             for &(block, blocks) in &all {
                 assert_eq!(read(&pages, block, blocks).unwrap(), page(fill(block), blocks), "{copy}, {block}");
             }
@@ -313,9 +302,11 @@ mod tests {
     fn checksums_of_which_no_copy_can_be_read_are_not_taken_for_none() {
         let sim = SimDisk::new();
         written(&sim);
+        let pages = open(&sim);
+        // The page is read first.
         let kind = io::ErrorKind::Other;
-        sim.fail(Fault { operation: Op::Read, path_contains: None, nth: 0, kind, repeat: Repeat::FromNowOn });
-        assert_eq!(open(&sim).has_sums().unwrap_err().kind(), kind);
+        sim.fail(Fault { operation: Op::Read, path_contains: None, nth: 1, kind, repeat: Repeat::FromNowOn });
+        assert_eq!(read(&pages, 3, 1).unwrap_err().kind(), kind);
     }
 
     #[test]
@@ -372,31 +363,6 @@ mod tests {
         for (block, blocks) in all {
             assert_eq!(read(&open(&sim), block, blocks).unwrap()[..2], [fill(block) ^ 1, fill(block)]);
         }
-    }
-
-    #[test]
-    fn a_file_without_checksums_is_told() {
-        let sim = SimDisk::new();
-        assert!(!open(&sim).has_sums().unwrap());
-        sim.put(PATH, &page(1, 3));
-        assert!(!open(&sim).has_sums().unwrap());
-        // One that ends before the mark of the first checksums is whole.
-        for len in [1, 4_095, 4_096, 4_103, 4_104, 8_199, 8_200] {
-            sim.put(PATH, &page(1, 3)[..len]);
-            assert!(!open(&sim).has_sums().unwrap(), "{len} bytes");
-        }
-        let sim = SimDisk::new();
-        let smallest = open(&sim);
-        smallest.set_len(2 * BLOCK).unwrap();
-        smallest.write(BLOCK, &page(1, 1)).unwrap();
-        smallest.write_sums().unwrap();
-        assert!(open(&sim).has_sums().unwrap());
-        let bytes = sim.bytes(PATH).unwrap();
-        sim.put(PATH, &bytes[..4_104]);
-        assert!(open(&sim).has_sums().unwrap());
-        let sim = SimDisk::new();
-        written(&sim);
-        assert!(open(&sim).has_sums().unwrap());
     }
 
     #[test]
@@ -458,7 +424,7 @@ mod tests {
                     Step::DropCache => pages.drop_cache(),
                 }
                 prop_assert_eq!(pages.len().unwrap(), plain.len() as u64);
-                prop_assert_eq!(len_with_sums(plain.len() as u64), pages.file().len().unwrap());
+                prop_assert_eq!(len_with_sums(plain.len() as u64), pages.file.len().unwrap());
                 for (&block, &blocks) in &known {
                     let at = usize::try_from(block).unwrap() * BLOCK_LEN;
                     prop_assert_eq!(&read(&pages, block, blocks).unwrap(), &plain[at..at + blocks * BLOCK_LEN]);

@@ -1,19 +1,22 @@
 //! Reading: the catalogue at opening, runs of records, and offsets by time. Every call opens a snapshot and closes it.
 
 use std::cell::Cell;
-use std::ops::{Bound, RangeInclusive};
+use std::ops::{Bound, Deref, RangeInclusive};
 use std::sync::Arc;
 
-use redb::{AccessGuard, Key, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageError};
+use redb::{
+    AccessGuard, Cursor, Key, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageError,
+};
 
+use super::extent::Extent;
 use super::groups::{OFFSETS, all_groups};
 use super::keys::{COMPACTIONS, KEYS, SUPERSEDED};
-use super::open::Store;
+use super::open::{Handle, Store};
 use super::schema::{
-    CHUNKS, ChunkKey, DELETED, DeletedRow, INDEX, Identity, IndexRow, META, MetaRow, NextTopic, PARTITIONS,
-    PartitionRow, Row, SEGMENTS, SegmentRow, Session, TOPICS, TopicRow, chunk_key, chunk_of, chunk_words, decode_row,
-    log_key, log_of,
+    ChunkKey, DELETED, DeletedRow, INDEX, Identity, IndexRow, META, MetaRow, NextTopic, PARTITIONS, PartitionRow, Row,
+    SEGMENTS, SegmentRow, Session, TOPICS, TopicRow, chunk_key, chunk_of, chunk_words, decode_row, log_key, log_of,
 };
+use super::space::FREE;
 use super::trouble::FromRedb;
 use crate::codec::{BatchHeader, CHUNK_VERSION, ChunkError, Place, RecordBatch, decode_chunk, find_in_chunk};
 use crate::error::{Error, Result};
@@ -57,7 +60,8 @@ impl Store {
             let partitions = partitions.into_iter().map(|(key, row)| (log_of(key), row));
             let is_gone = |log: LogId| deleted.iter().any(|(number, _)| *number == log.topic.0);
             // One that is missing is an error here, and would be made by an update.
-            for table in [CHUNKS, INDEX, SEGMENTS, KEYS, SUPERSEDED] {
+            transaction.open_table(FREE).redb()?;
+            for table in [INDEX, SEGMENTS, KEYS, SUPERSEDED] {
                 transaction.open_table(table).redb()?;
             }
             transaction.open_table(OFFSETS).redb()?;
@@ -92,31 +96,30 @@ impl Store {
         out: &mut Vec<Arc<RecordBatch>>,
     ) -> Result<()> {
         let reached = Cell::new(from);
-        let read = self.view(|transaction| {
-            let chunks = transaction.open_table(CHUNKS).redb()?;
-            // A range would load the chunks at both of its ends; a cursor loads those that it is asked for.
-            let mut cursor = chunks.lower_bound(Bound::Included(chunk_key(log, from))).redb()?;
+        let read = self.view(|snapshot| {
+            let index = snapshot.open_table(INDEX).redb()?;
+            let mut chunks = Chunks::from(&index, log, from)?;
             let mut batches: Vec<Arc<RecordBatch>> = Vec::new();
             let mut bytes = 0;
             let mut expected = from;
             while expected < until && (batches.is_empty() || bytes < max_bytes) {
                 reached.set(expected);
-                let next = cursor.next().redb().and_then(|entry| match entry {
-                    Some((key, value)) if chunk_of(key.value()).0 == log => {
-                        decode_stored_chunk(key.value(), value.value(), topic).map(Some)
+                let next = chunks.next().and_then(|found| match found {
+                    Some((key, row)) if follows(chunk_of(key).1, expected, batches.is_empty()) => {
+                        snapshot.read_chunk(key, &row, topic).map(Some)
                     }
                     _ => Ok(None),
                 });
                 match next {
-                    Ok(Some(batch)) if follows(&batch, expected, batches.is_empty()) => {
+                    Ok(Some(batch)) => {
                         expected = batch.header.last_offset.next();
                         bytes += batch.header.plain_chunk_len();
                         batches.push(Arc::new(batch));
                     }
                     _ if !batches.is_empty() => break,
                     Err(error) => return Err(error),
-                    Ok(_) if partition(transaction, log)?.is_some_and(|row| row.log_start > expected) => break,
-                    Ok(_) => return Err(hole(log, expected)),
+                    Ok(None) if partition(snapshot, log)?.is_some_and(|row| row.log_start > expected) => break,
+                    Ok(None) => return Err(hole(log, expected)),
                 }
             }
             Ok(batches)
@@ -182,9 +185,9 @@ impl Store {
                 if segment.max_timestamp < timestamp {
                     return Ok(Search::Continue);
                 }
-                lookup.each_chunk(chunks, |_, chunk| {
+                lookup.each_chunk(chunks, |key, chunk| {
                     if chunk.last_offset >= from && chunk.max_timestamp >= timestamp {
-                        found = lookup.find_record(chunk.last_offset, from, |candidate| candidate >= timestamp)?;
+                        found = lookup.find_record((key, chunk), from, |candidate| candidate >= timestamp)?;
                     }
                     Ok(if found.is_some() { Search::Stop } else { Search::Continue })
                 })
@@ -197,27 +200,27 @@ impl Store {
     pub(crate) fn max_timestamp(&self, log: LogId, topic: TopicId, from: Offset) -> Result<Option<OffsetAndTimestamp>> {
         self.view(|transaction| {
             let lookup = Lookup::open(transaction, log, topic)?;
-            // The largest so far, and the last offset of the chunk that it is in.
-            let mut best: Option<(i64, Offset)> = None;
+            // The largest so far, and the chunk that it is in.
+            let mut best: Option<(i64, (ChunkKey, IndexRow))> = None;
             lookup.each_segment(from, |segment, chunks| {
                 if best.is_some_and(|(max, _)| segment.max_timestamp <= max) {
                     return Ok(Search::Continue);
                 }
-                lookup.each_chunk(chunks, |base, chunk| {
+                lookup.each_chunk(chunks, |key, chunk| {
                     let max = match chunk.last_offset < from {
                         true => None,
                         // What lies before `from` does not count.
-                        false if base < from => lookup.max_from(chunk.last_offset, from)?,
+                        false if chunk_of(key).1 < from => lookup.max_from((key, chunk), from)?,
                         false => Some(chunk.max_timestamp),
                     };
                     if let Some(max) = max.filter(|max| best.is_none_or(|(best, _)| *max > best)) {
-                        best = Some((max, chunk.last_offset));
+                        best = Some((max, (key, chunk)));
                     }
                     Ok(Search::Continue)
                 })
             })?;
             match best {
-                Some((max, last)) => lookup.find_record(last, from, |candidate| candidate == max),
+                Some((max, chunk)) => lookup.find_record(chunk, from, |candidate| candidate == max),
                 None => Ok(None),
             }
         })
@@ -225,7 +228,7 @@ impl Store {
 
     /// Runs `work` on a snapshot. When redb's handle fails on the way, the file is opened anew, once, and `work` runs
     /// again.
-    pub(super) fn view<T>(&self, work: impl Fn(&ReadTransaction) -> Result<T>) -> Result<T> {
+    pub(super) fn view<T>(&self, work: impl Fn(&Snapshot<'_>) -> Result<T>) -> Result<T> {
         match self.view_once(&work) {
             Ok(value) => Ok(value),
             Err(Unread::Answer(error)) => Err(error),
@@ -239,13 +242,108 @@ impl Store {
         }
     }
 
-    fn view_once<T>(&self, work: &impl Fn(&ReadTransaction) -> Result<T>) -> Result<T, Unread> {
+    fn view_once<T>(&self, work: &impl Fn(&Snapshot<'_>) -> Result<T>) -> Result<T, Unread> {
         let handle = self.handle();
-        let result = handle.trouble.guard(|| work(&handle.database()?.begin_read().redb()?));
+        let _reading = self.readers.enter();
+        let result = handle.trouble.guard(|| work(&Snapshot::of(&handle)?));
         result.map_err(|error| match handle.trouble.gravest() {
             Some((_, cause)) => Unread::Handle { generation: handle.generation, error: cause },
             None => Unread::Answer(error),
         })
+    }
+}
+
+/// What the last update left: rows, and the chunks that they tell of.
+pub(super) struct Snapshot<'h> {
+    transaction: ReadTransaction,
+    handle: &'h Handle,
+}
+
+impl Deref for Snapshot<'_> {
+    type Target = ReadTransaction;
+
+    fn deref(&self) -> &ReadTransaction {
+        &self.transaction
+    }
+}
+
+impl<'h> Snapshot<'h> {
+    /// Chunks can be read while an update goes on only by who [entered](super::space::Readers::enter) before.
+    pub(super) fn of(handle: &'h Handle) -> Result<Self> {
+        Ok(Self { transaction: handle.database()?.begin_read().redb()?, handle })
+    }
+
+    /// The row of the chunk that holds an offset, if it is there.
+    pub(super) fn chunk_with(&self, log: LogId, offset: Offset) -> Result<Option<(ChunkKey, IndexRow)>> {
+        let index = self.open_table(INDEX).redb()?;
+        let found = Chunks::from(&index, log, offset)?.next()?;
+        Ok(found.filter(|(key, _)| chunk_of(*key).1 <= offset))
+    }
+
+    pub(super) fn read_chunk(&self, key: ChunkKey, row: &IndexRow, topic: TopicId) -> Result<RecordBatch> {
+        self.handle.read_chunk(key, row, topic)
+    }
+
+    /// Where redb's pages are.
+    pub(super) fn parts(&self) -> Result<Vec<Extent>> {
+        Ok(self.handle.medium()?.file().parts().0)
+    }
+
+    /// The first record at or behind `offset` of a chunk, as a batch of its own.
+    pub(super) fn find_in_chunk(
+        &self,
+        key: ChunkKey,
+        row: &IndexRow,
+        topic: TopicId,
+        offset: Offset,
+    ) -> Result<Option<RecordBatch>> {
+        let bytes = self.handle.read_extent(row.extent(), row.bytes as usize)?;
+        let (header, found) = find_in_chunk(&bytes, topic, offset).map_err(|error| unreadable_chunk(key, error))?;
+        check_place(key, row, &header)?;
+        Ok(found)
+    }
+}
+
+impl Handle {
+    /// Reads a chunk that is there.
+    pub(super) fn read_chunk(&self, key: ChunkKey, row: &IndexRow, topic: TopicId) -> Result<RecordBatch> {
+        decode_stored_chunk(key, row, topic, self.read_extent(row.extent(), row.bytes as usize)?)
+    }
+}
+
+type Index = redb::ReadOnlyTable<ChunkKey, &'static [u8]>;
+
+/// The rows of a partition's chunks, in order.
+struct Chunks<'t> {
+    log: LogId,
+    from: Offset,
+    cursor: Cursor<'t, ChunkKey, &'static [u8]>,
+}
+
+impl<'t> Chunks<'t> {
+    /// From the chunk on that holds `from`, or that is the next one behind it.
+    fn from(index: &'t Index, log: LogId, from: Offset) -> Result<Self> {
+        // One way down the tree: a range would go to its end as well.
+        let mut cursor = index.upper_bound(Bound::Included(chunk_key(log, from))).redb()?;
+        cursor.prev().redb()?;
+        Ok(Self { log, from, cursor })
+    }
+
+    fn next(&mut self) -> Result<Option<(ChunkKey, IndexRow)>> {
+        loop {
+            let Some((key, row)) = self.cursor.next().redb()? else { return Ok(None) };
+            let key = key.value();
+            let (log, _) = chunk_of(key);
+            if log > self.log {
+                return Ok(None);
+            }
+            if log == self.log {
+                let row: IndexRow = decode_row(&key, row.value())?;
+                if row.last_offset >= self.from {
+                    return Ok(Some((key, row)));
+                }
+            }
+        }
     }
 }
 
@@ -265,20 +363,21 @@ enum Search {
 }
 
 /// The tables that a look-up by time needs.
-struct Lookup {
+struct Lookup<'s> {
+    snapshot: &'s Snapshot<'s>,
     log: LogId,
     topic: TopicId,
-    chunks: redb::ReadOnlyTable<ChunkKey, &'static [u8]>,
-    index: redb::ReadOnlyTable<ChunkKey, &'static [u8]>,
+    index: Index,
     segments: redb::ReadOnlyTable<ChunkKey, &'static [u8]>,
 }
 
-impl Lookup {
-    fn open(transaction: &ReadTransaction, log: LogId, topic: TopicId) -> Result<Self> {
+impl<'s> Lookup<'s> {
+    fn open(snapshot: &'s Snapshot<'_>, log: LogId, topic: TopicId) -> Result<Self> {
+        let transaction = &**snapshot;
         Ok(Self {
+            snapshot,
             log,
             topic,
-            chunks: transaction.open_table(CHUNKS).redb()?,
             index: transaction.open_table(INDEX).redb()?,
             segments: transaction.open_table(SEGMENTS).redb()?,
         })
@@ -306,47 +405,41 @@ impl Lookup {
     fn each_chunk(
         &self,
         chunks: RangeInclusive<ChunkKey>,
-        mut visit: impl FnMut(Offset, &IndexRow) -> Result<Search>,
+        mut visit: impl FnMut(ChunkKey, IndexRow) -> Result<Search>,
     ) -> Result<Search> {
         for entry in self.index.range(chunks).redb()? {
             let (key, chunk) = decode_entry::<IndexRow>(entry)?;
-            if visit(Offset::new(key.2), &chunk)? == Search::Stop {
+            if visit(key, chunk)? == Search::Stop {
                 return Ok(Search::Stop);
             }
         }
         Ok(Search::Continue)
     }
 
-    /// The chunk whose last record is at `last`.
-    fn load(&self, last: Offset) -> Result<RecordBatch> {
-        let key = chunk_key(self.log, last);
-        match self.chunks.get(key).redb()? {
-            Some(bytes) => decode_stored_chunk(key, bytes.value(), self.topic),
-            None => Err(hole(self.log, last)),
-        }
+    fn load(&self, (key, row): (ChunkKey, IndexRow)) -> Result<RecordBatch> {
+        self.snapshot.read_chunk(key, &row, self.topic)
     }
 
     fn find_record(
         &self,
-        last: Offset,
+        chunk: (ChunkKey, IndexRow),
         from: Offset,
         wanted: impl Fn(i64) -> bool,
     ) -> Result<Option<OffsetAndTimestamp>> {
-        let found = self.load(last)?.find_record(from, wanted);
+        let found = self.load(chunk)?.find_record(from, wanted);
         Ok(found.map(|(offset, timestamp)| OffsetAndTimestamp { offset, timestamp }))
     }
 
     /// The largest timestamp in a chunk at or behind `from`.
-    fn max_from(&self, last: Offset, from: Offset) -> Result<Option<i64>> {
-        let batch = self.load(last)?;
+    fn max_from(&self, chunk: (ChunkKey, IndexRow), from: Offset) -> Result<Option<i64>> {
+        let batch = self.load(chunk)?;
         let records = batch.walk(Place::start(&batch.header)).filter(|record| record.offset >= from);
         Ok(records.map(|record| record.timestamp).max())
     }
 }
 
 /// Whether a chunk goes on at `expected`; the first one of a read may begin before it.
-fn follows(batch: &RecordBatch, expected: Offset, first: bool) -> bool {
-    let base = batch.header.base_offset;
+fn follows(base: Offset, expected: Offset, first: bool) -> bool {
     base == expected || (first && base < expected)
 }
 
@@ -359,23 +452,16 @@ pub(super) fn chunks_of(log: LogId) -> RangeInclusive<ChunkKey> {
     chunk_key(log, Offset::ZERO)..=chunk_key(log, Offset::MAX)
 }
 
-/// Decodes a chunk, and sees to it that it is the one that belongs under its key.
-pub(super) fn decode_stored_chunk(key: ChunkKey, bytes: &[u8], topic: TopicId) -> Result<RecordBatch> {
-    let batch = decode_chunk(bytes, topic).map_err(|error| unreadable_chunk(key, error))?;
-    check_place(key, &batch.header)?;
-    Ok(batch)
-}
-
-/// The first record at or behind `offset` of a chunk that was found under `key`, as a batch of its own.
-pub(super) fn find_in_stored_chunk(
+/// Decodes a chunk, and sees to it that it is the one that its row tells of.
+pub(super) fn decode_stored_chunk(
     key: ChunkKey,
-    bytes: &[u8],
+    row: &IndexRow,
     topic: TopicId,
-    offset: Offset,
-) -> Result<Option<RecordBatch>> {
-    let (header, found) = find_in_chunk(bytes, topic, offset).map_err(|error| unreadable_chunk(key, error))?;
-    check_place(key, &header)?;
-    Ok(found)
+    bytes: Vec<u8>,
+) -> Result<RecordBatch> {
+    let batch = decode_chunk(bytes, topic).map_err(|error| unreadable_chunk(key, error))?;
+    check_place(key, row, &batch.header)?;
+    Ok(batch)
 }
 
 fn unreadable_chunk(key: ChunkKey, error: ChunkError) -> Error {
@@ -390,8 +476,8 @@ fn unreadable_chunk(key: ChunkKey, error: ChunkError) -> Error {
     }
 }
 
-fn check_place(key: ChunkKey, header: &BatchHeader) -> Result<()> {
-    if (header.log, header.last_offset) == chunk_of(key) {
+fn check_place(key: ChunkKey, row: &IndexRow, header: &BatchHeader) -> Result<()> {
+    if (header.log, header.base_offset) == chunk_of(key) && header.last_offset == row.last_offset {
         return Ok(());
     }
     Err(Error::corrupt(chunk_words(key), "the chunk belongs elsewhere"))

@@ -2,6 +2,7 @@
 
 use redb::TableDefinition;
 
+use super::extent::Extent;
 use crate::checksum::crc32c_of_parts;
 use crate::codec::{BatchHeader, DecodeError, Mark, Reader, Writer};
 use crate::error::{Error, Result};
@@ -21,8 +22,6 @@ pub(super) const TOPICS: TableDefinition<'static, u32, &'static [u8]> = TableDef
 /// Topics that are gone and whose chunks are not: a row goes with the last of them.
 pub(super) const DELETED: TableDefinition<'static, u32, &'static [u8]> = TableDefinition::new("deleted");
 pub(super) const PARTITIONS: TableDefinition<'static, LogKey, &'static [u8]> = TableDefinition::new("partitions");
-/// Keyed by the *last* offset of a chunk: the first key at or behind an offset is that of the chunk that holds it.
-pub(super) const CHUNKS: TableDefinition<'static, ChunkKey, &'static [u8]> = TableDefinition::new("chunks");
 /// Keyed by the first offset of a chunk, as `segments` is by that of its first chunk.
 pub(super) const INDEX: TableDefinition<'static, ChunkKey, &'static [u8]> = TableDefinition::new("index");
 pub(super) const SEGMENTS: TableDefinition<'static, ChunkKey, &'static [u8]> = TableDefinition::new("segments");
@@ -184,6 +183,8 @@ macro_rules! meta_row {
     };
 }
 
+pub(super) use meta_row;
+
 meta_row!(Format, "format", |row, out| out.put_u32(row.0), |reader| reader.u32().map(Format));
 meta_row!(Identity, "store", |row, out| out.put_u128(row.0), |reader| reader.u128().map(Identity));
 meta_row!(NextTopic, "next_topic", |row, out| out.put_u32(row.0), |reader| reader.u32().map(NextTopic));
@@ -305,6 +306,15 @@ pub(super) fn offset(reader: &mut Reader<'_>) -> Result<Offset, DecodeError> {
     Ok(Offset::new(offset))
 }
 
+/// A block of the file, far enough from the largest number for any chunk to follow.
+fn block(reader: &mut Reader<'_>) -> Result<u64, DecodeError> {
+    let block = reader.u64()?;
+    if block > Extent::MAX_END {
+        return Err(DecodeError("a chunk lies where none can"));
+    }
+    Ok(block)
+}
+
 /// What is stored of a partition. The default is that of one without a row: nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct PartitionRow {
@@ -380,10 +390,12 @@ impl PartitionRow {
     }
 }
 
-/// What can be known of a chunk without loading it. Timestamps are in milliseconds since the epoch.
+/// Where a chunk is, and what can be known of it without loading it. Timestamps are in milliseconds since the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct IndexRow {
     pub(super) last_offset: Offset,
+    /// The first block of its extent.
+    pub(super) block: u64,
     pub(super) records: u32,
     /// Length of the chunk.
     pub(super) bytes: u32,
@@ -394,16 +406,22 @@ pub(super) struct IndexRow {
 }
 
 impl IndexRow {
-    /// The row of a chunk of `bytes` bytes.
-    pub(super) fn of(header: &BatchHeader, bytes: usize) -> Self {
+    /// The row of a chunk of `bytes` bytes at `block`.
+    pub(super) fn of(header: &BatchHeader, bytes: usize, block: u64) -> Self {
         Self {
             last_offset: header.last_offset,
+            block,
             records: header.count,
             bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
             plain_bytes: u32::try_from(header.plain_chunk_len()).unwrap_or(u32::MAX),
             first_timestamp: header.base_timestamp,
             max_timestamp: header.max_timestamp,
         }
+    }
+
+    /// The blocks that the chunk takes.
+    pub(super) fn extent(&self) -> Extent {
+        Extent::of_bytes(self.block, self.bytes as usize)
     }
 }
 
@@ -421,6 +439,7 @@ impl Row for IndexRow {
 
     fn encode_fields(&self, out: &mut Vec<u8>) {
         out.put_u64(self.last_offset.get());
+        out.put_u64(self.block);
         out.put_u32(self.records);
         out.put_u32(self.bytes);
         out.put_u32(self.plain_bytes);
@@ -431,6 +450,7 @@ impl Row for IndexRow {
     fn decode_fields(_key: &ChunkKey, reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             last_offset: offset(reader)?,
+            block: block(reader)?,
             records: reader.u32()?,
             bytes: reader.u32()?,
             plain_bytes: reader.u32()?,
@@ -548,6 +568,7 @@ impl Row for SegmentRow {
 #[cfg(test)]
 mod tests {
     use super::super::groups::{GroupRow, OffsetRow};
+    use super::super::space::{FreeRow, SpaceRow};
     use super::*;
     use crate::group::{CommittedOffset, GroupName, KeptState};
     use proptest::prelude::*;
@@ -579,6 +600,8 @@ mod tests {
         round_trip((), Identity(u128::MAX - 1));
         round_trip((), NextTopic(7));
         round_trip((), Updates(7));
+        round_trip((), SpaceRow { end: 7, used: 5 });
+        round_trip(4, FreeRow { blocks: 3 });
         round_trip((), Session::Closed { sequence: 9 });
         round_trip((), Session::Open(Mark { salt: 1, sequence: 2, position: 3, chain: 4 }));
         round_trip(4, topic());
@@ -595,6 +618,7 @@ mod tests {
         round_trip((4, 1), partition);
         let chunk = IndexRow {
             last_offset: Offset::new(8),
+            block: 12,
             records: 4,
             bytes: 100,
             plain_bytes: 300,

@@ -10,12 +10,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 
+use super::extent::{BLOCK, BLOCK_LEN};
 use crate::checksum::crc32c_of_parts;
 use crate::disk::DiskFile;
-
-/// What redb calls a page, and reads and writes at least, but for the header at the file's front.
-pub(super) const BLOCK: u64 = 4_096;
-pub(super) const BLOCK_LEN: usize = 4_096;
 
 /// How a block of checksums begins, once it has any.
 pub(super) const MAGIC: &[u8; 8] = b"brookcrc";
@@ -39,24 +36,6 @@ struct Group {
 }
 
 impl Sums {
-    /// Whether a file has checksums where a store has its first, or the copy of them.
-    pub(super) fn are_in(file: &dyn DiskFile) -> io::Result<bool> {
-        let len = file.len()?;
-        let mut unreadable = Ok(false);
-        for at in [place_of_sums(0), place_of_sums(0) + BLOCK] {
-            let mut magic = [0; MAGIC.len()];
-            if at + magic.len() as u64 <= len
-                && let Err(error) = file.read_at(at, &mut magic)
-            {
-                unreadable = Err(error);
-            }
-            if magic == *MAGIC {
-                return Ok(true);
-            }
-        }
-        unreadable
-    }
-
     pub(super) fn get(&mut self, file: &dyn DiskFile, block: u64) -> io::Result<u32> {
         let (group, entry) = self.find(file, block)?;
         Ok(u32::from_le_bytes(group.bytes.get(entry).and_then(|bytes| bytes.try_into().ok()).unwrap_or_default()))
@@ -172,14 +151,9 @@ pub(super) fn write_twice(file: &dyn DiskFile, group: u64, bytes: &[u8; BLOCK_LE
     file.write_at(place_of_sums(group), [*bytes, *bytes].as_flattened())
 }
 
-/// The checksum of a block: CRC-32C of its number and its bytes. 0 is that of zeros only, which is what a block holds that was
-/// never written.
+/// The checksum of a block: CRC-32C of its number and its bytes, but never 0: that is of a block which was never written.
 pub(super) fn sum_of(block: u64, bytes: &[u8; BLOCK_LEN]) -> u32 {
-    match crc32c_of_parts([&block.to_le_bytes(), bytes]) {
-        _ if bytes.iter().all(|&byte| byte == 0) => 0,
-        0 => 1,
-        sum => sum,
-    }
+    crc32c_of_parts([&block.to_le_bytes(), bytes]).max(1)
 }
 
 /// The group that a block belongs to, and its place in it. The first block belongs to none.

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 
 use super::groups::{GROUPS, OFFSETS};
 use super::open::begin_write;
+use super::read::Snapshot;
 use super::schema::PartitionRow;
 use super::trouble::FromRedb;
 use super::*;
@@ -24,6 +25,8 @@ use crate::disk::{Disk, OpenMode, OsDisk};
 use crate::error::{Error, Result};
 use crate::group::{CommittedOffset, GroupName, KeptState};
 use crate::types::{LogId, Offset, OffsetAndTimestamp, StoreId, TimestampType, TopicId, TopicName, TopicNumber};
+
+mod space;
 
 const PATH: &str = "/d/app.brooklet";
 const ID: StoreId = StoreId(7);
@@ -423,16 +426,15 @@ fn chunks_that_this_build_can_not_read_are_named_and_stay() {
     let Some((codec, missing)) = (1_u8..).zip(all).find(|(_, kind)| !kind.is_supported()) else { return };
     let store = new_store();
     append(&store, LOG, &[batch(LOG, 0, &[1; 5], 100)]).unwrap();
-    forge(&store, |transaction| {
-        use redb::ReadableTable;
-        let mut chunks = transaction.open_table(super::schema::CHUNKS).redb()?;
-        let (key, mut bytes) =
-            chunks.first().redb()?.map(|(key, value)| (key.value(), value.value().to_vec())).unwrap();
+    {
+        let handle = store.handle();
+        let (_, row) = Snapshot::of(&handle).unwrap().chunk_with(LOG, Offset::ZERO).unwrap().unwrap();
+        let mut bytes = handle.read_extent(row.extent(), row.bytes as usize).unwrap();
         bytes[5] = codec;
         let crc = crc32c(&bytes[4..]).to_le_bytes();
         bytes[..4].copy_from_slice(&crc);
-        chunks.insert(key, bytes.as_slice()).redb().map(drop)
-    });
+        handle.medium().unwrap().file().write(row.extent(), &bytes).unwrap();
+    }
     append(&store, LOG, &[batch(LOG, 5, &[2; 5], 100)]).unwrap();
     let error = read_all(&store, LOG, 0, 0).unwrap_err();
     assert!(

@@ -23,7 +23,7 @@ pub(super) enum Operation {
 }
 
 impl Operation {
-    fn words(self) -> &'static str {
+    pub(super) fn words(self) -> &'static str {
         match self {
             Operation::Len => "find the length of",
             Operation::Read => "read",

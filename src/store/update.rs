@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use redb::{ReadableDatabase, ReadableTable, Table, WriteTransaction};
 
+use super::extent::Extent;
 use super::groups::{GROUPS, OFFSETS};
 use super::keys::{COMPACTIONS, KEYS, SUPERSEDED};
 use super::open::{Handle, Store, begin_write};
 use super::read::meta;
 use super::schema::{
-    CHUNKS, ChunkKey, DELETED, INDEX, LogKey, META, MetaRow, NextTopic, PARTITIONS, PartitionRow, SEGMENTS, Session,
-    TOPICS, TopicRow, Updates, decode_row, encode_row, log_key,
+    ChunkKey, DELETED, INDEX, LogKey, META, MetaRow, NextTopic, PARTITIONS, PartitionRow, SEGMENTS, Session, TOPICS,
+    TopicRow, Updates, decode_row, encode_row, log_key,
 };
+use super::space::{FREE, Places, Space};
 use super::trouble::{FromRedb, Severity};
 use crate::codec::{ChunkWriter, Packing};
 use crate::error::{Error, Result};
@@ -28,7 +30,7 @@ pub(crate) enum Purpose {
 }
 
 /// How one attempt at an update ended.
-enum Ended<T> {
+pub(super) enum Ended<T> {
     Done(T),
     /// Nothing changed, and the same would happen again.
     Refused(Error),
@@ -54,15 +56,14 @@ impl Store {
         if let Some(failure) = &writer.stopped {
             return Err(Error::ReopenRequired { source: Arc::new(failure.clone()) });
         }
-        let mut ended = self.attempt(self.handle(), &work);
+        let mut ended = self.attempt(self.handle(), &mut writer.space, &work);
         // Perhaps it was a reader that met a bad page, which fails the handle for all, and may meet it again.
-        let again = || self.alone().map_or_else(Ended::Failed, |handle| self.attempt(handle, &work));
         if matches!(ended, Ended::Unreadable(_)) {
-            ended = again();
+            ended = self.attempt_alone(&mut writer.space, &work);
         }
         let may_release = purpose == Purpose::Free && matches!(ended, Ended::Full);
         if may_release && writer.release_ballast() {
-            ended = again();
+            ended = self.attempt_alone(&mut writer.space, &work);
         }
         match ended {
             Ended::Done(value) => {
@@ -77,59 +78,14 @@ impl Store {
         }
     }
 
-    /// Gives the file's free space back to the disk. Nobody else can use the store meanwhile. The file is whole at any
-    /// moment; after a power loss on the way the next opening reads all of it.
-    ///
-    /// # Errors
-    ///
-    /// As [`update`](Store::update); what was moved by then stays where it is.
-    pub(crate) fn vacuum(&self) -> Result<()> {
-        {
-            let mut writer = self.writer.lock();
-            if let Some(failure) = &writer.stopped {
-                return Err(Error::ReopenRequired { source: Arc::new(failure.clone()) });
-            }
-            // On a full disk it needs the room, and so does opening the file anew should it fail.
-            writer.release_ballast();
-            match self.compact() {
-                Ended::Done(()) => {}
-                Ended::Full => return Err(Error::StorageFull { path: self.path().to_owned() }),
-                Ended::Refused(error) | Ended::Unreadable(error) => return Err(error),
-                Ended::Failed(error) => return Err(writer.stop(error)),
-            }
-        }
-        // With an update as its last word the file opens at once again, also after a power loss.
-        self.update(Purpose::Free, |_| Ok(()))
-    }
-
-    fn compact(&self) -> Ended<()> {
-        let mut handle = match self.alone() {
-            Ok(handle) => handle,
-            Err(error) => return Ended::Failed(error),
-        };
-        let trouble = Arc::clone(&handle.trouble);
-        let compacted = trouble.guard(|| handle.database_mut()?.compact().redb());
-        let (error, severity) = match (compacted, trouble.gravest()) {
-            (Ok(_), _) => {
-                trouble.forget_full();
-                return Ended::Done(());
-            }
-            (Err(error), None) => return Ended::Failed(error),
-            (Err(_), Some((severity, cause))) => (cause, severity),
-        };
-        match severity {
-            Severity::Full | Severity::Unreadable => match self.replace(&mut handle) {
-                Err(error) => Ended::Failed(error),
-                Ok(()) if severity == Severity::Full => Ended::Full,
-                Ok(()) => Ended::Unreadable(error),
-            },
-            Severity::Broken | Severity::Unsynced => Ended::Failed(error),
-        }
+    fn attempt_alone<T>(&self, space: &mut Space, work: &impl Fn(&mut Update<'_>) -> Result<T>) -> Ended<T> {
+        self.alone().map_or_else(Ended::Failed, |handle| self.attempt(handle, space, work))
     }
 
     fn attempt<T>(
         &self,
         handle: impl Deref<Target = Handle>,
+        space: &mut Space,
         work: &impl Fn(&mut Update<'_>) -> Result<T>,
     ) -> Ended<T> {
         // Known once the commit is under way.
@@ -141,11 +97,10 @@ impl Store {
             // makes it look through all that it has to write.
             let beside = database.begin_read().redb()?;
             let transaction = begin_write(database)?;
-            let mut update = Update::new(&transaction)?;
+            let mut update = Update::new(&transaction, space, &handle)?;
             let value = work(&mut update)?;
-            let number = update.count()?;
-            drop(update);
-            outcome = Some((value, number));
+            let (number, freed) = update.finish()?;
+            outcome = Some((value, number, freed));
             let committed = transaction.commit().redb();
             drop(beside);
             committed
@@ -153,17 +108,28 @@ impl Store {
         let trouble = handle.trouble.gravest();
         drop(handle);
         let (severity, cause) = match (result, trouble, outcome) {
-            (Ok(()), _, Some((value, _))) => {
-                self.handle().trouble.forget_full();
+            (Ok(()), _, Some((value, _, freed))) => {
+                let handle = self.handle();
+                handle.trouble.forget_full();
+                if let Ok(medium) = handle.medium() {
+                    space.committed(freed, medium.file(), &self.readers);
+                }
                 return Ended::Done(value);
             }
             (Ok(()), ..) => return Ended::Failed(Error::corrupt("the store", "a commit came to no end")),
             // The transaction was rolled back.
-            (Err(error), None, _) => return Ended::Refused(error),
-            (Err(_), Some((severity, cause)), Some(outcome)) if severity <= Severity::Unreadable => {
+            (Err(error), None, _) => {
+                space.doubt();
+                return Ended::Refused(error);
+            }
+            (Err(_), Some((severity, cause)), Some((value, number, freed))) if severity <= Severity::Unreadable => {
                 match self.alone().and_then(|handle| handle.count_of_updates()) {
                     Err(error) => return Ended::Failed(error),
-                    Ok(Updates(number)) if number == outcome.1 => return Ended::Done(outcome.0),
+                    Ok(Updates(found)) if found == number => {
+                        space.rest(freed, &self.readers);
+                        space.doubt();
+                        return Ended::Done(value);
+                    }
                     Ok(_) => (severity, cause),
                 }
             }
@@ -173,6 +139,7 @@ impl Store {
             },
             (Err(_), Some(trouble), _) => trouble,
         };
+        space.doubt();
         match severity {
             Severity::Full => Ended::Full,
             Severity::Unreadable => Ended::Unreadable(cause),
@@ -193,6 +160,7 @@ impl Handle {
 /// An update under way. Nothing of it is seen by readers before it is committed.
 pub(crate) struct Update<'t> {
     pub(super) tables: Tables<'t>,
+    pub(super) places: Places<'t>,
     pub(super) writer: ChunkWriter,
 }
 
@@ -202,7 +170,7 @@ pub(super) struct Tables<'t> {
     pub(super) topics: Table<'t, u32, &'static [u8]>,
     pub(super) deleted: Table<'t, u32, &'static [u8]>,
     pub(super) partitions: Table<'t, LogKey, &'static [u8]>,
-    pub(super) chunks: Table<'t, ChunkKey, &'static [u8]>,
+    pub(super) free: Table<'t, u64, &'static [u8]>,
     pub(super) index: Table<'t, ChunkKey, &'static [u8]>,
     pub(super) segments: Table<'t, ChunkKey, &'static [u8]>,
     pub(super) keys: Table<'t, ChunkKey, &'static [u8]>,
@@ -219,13 +187,13 @@ impl std::fmt::Debug for Update<'_> {
 }
 
 impl<'t> Update<'t> {
-    fn new(transaction: &'t WriteTransaction) -> Result<Self> {
+    fn new(transaction: &'t WriteTransaction, space: &'t mut Space, handle: &'t Handle) -> Result<Self> {
         let tables = Tables {
             meta: transaction.open_table(META).redb()?,
             topics: transaction.open_table(TOPICS).redb()?,
             deleted: transaction.open_table(DELETED).redb()?,
             partitions: transaction.open_table(PARTITIONS).redb()?,
-            chunks: transaction.open_table(CHUNKS).redb()?,
+            free: transaction.open_table(FREE).redb()?,
             index: transaction.open_table(INDEX).redb()?,
             segments: transaction.open_table(SEGMENTS).redb()?,
             keys: transaction.open_table(KEYS).redb()?,
@@ -234,15 +202,18 @@ impl<'t> Update<'t> {
             groups: transaction.open_table(GROUPS).redb()?,
             offsets: transaction.open_table(OFFSETS).redb()?,
         };
-        Ok(Self { tables, writer: ChunkWriter::new(Packing::plain(TopicId::new(0))) })
+        let places = Places::new(space, handle, &tables)?;
+        Ok(Self { tables, places, writer: ChunkWriter::new(Packing::plain(TopicId::new(0))) })
     }
 
-    /// Counts this update, and gives its number.
-    fn count(&mut self) -> Result<u64> {
+    /// Writes what is left to write, and counts this update. Gives its number, and what it has freed.
+    fn finish(mut self) -> Result<(u64, Vec<Extent>)> {
+        let freed = self.places.finish(&mut self.tables)?;
         let Updates(before) = meta(&self.tables.meta)?.unwrap_or(Updates(0));
         let number = before.wrapping_add(1);
-        self.put_meta(&Updates(number))?;
-        Ok(number)
+        let updates = encode_row(&(), &Updates(number));
+        self.tables.meta.insert(Updates::NAME, updates.as_slice()).redb()?;
+        Ok((number, freed))
     }
 
     fn put_meta<R: MetaRow>(&mut self, row: &R) -> Result<()> {

@@ -1,0 +1,384 @@
+//! Which blocks of the file are free, and where chunks go.
+//!
+//! ```text
+//! update      takes blocks that are ready ---> writes chunks there ---> its commit makes them the chunks' own
+//!             gives blocks back -------------> its commit makes them free, in the table `free`
+//!                                              they rest until nobody reads what was there
+//!                                              they are ready
+//! ```
+//!
+//! The table has all free runs below the end that the row `space` tells; what lies behind that is free, but for parts. An
+//! update writes into blocks that are free in the state before it, so whatever becomes of it, that state is whole; and its
+//! commit syncs the file before it counts, so what it names is there.
+//!
+//! Parts come and go by the root, not by an update: so after a crash a row may say of a part's blocks that they are free, or no row
+//! may know of blocks that are. Whether all of them add up tells, and the index then says which are free.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use redb::{ReadableTable, TableDefinition};
+
+use super::extent::{BLOCK_LEN, Extent, Extents};
+use super::file::StoreFile;
+use super::open::Handle;
+use super::read::{decode_entry, meta};
+use super::root::COPIES;
+use super::schema::{IndexRow, MetaRow, Row, encode_row, meta_row};
+use super::trouble::{FromRedb, Operation};
+use super::update::Tables;
+use crate::codec::{DecodeError, Reader, Writer};
+use crate::error::{Error, Result};
+
+/// Keyed by the first block of a run.
+pub(super) const FREE: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("free");
+
+/// Chunks that lie one behind the other are written together, up to so many bytes.
+const WRITE_LEN: usize = 256 << 10;
+
+/// Blocks that are free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FreeRow {
+    pub(super) blocks: u64,
+}
+
+impl Row for FreeRow {
+    const PLACE: &'static str = "free";
+    type Key = u64;
+
+    fn key_bytes(key: &u64) -> impl AsRef<[u8]> {
+        u128::from(*key).to_le_bytes()
+    }
+
+    fn key_words(key: &u64) -> String {
+        format!("block {key}")
+    }
+
+    fn encode_fields(&self, out: &mut Vec<u8>) {
+        out.put_u64(self.blocks);
+    }
+
+    fn decode_fields(_key: &u64, reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { blocks: reader.u64()? })
+    }
+}
+
+/// How the file's blocks are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct SpaceRow {
+    /// Behind it nothing is in use but parts.
+    pub(super) end: u64,
+    /// Blocks that chunks take.
+    pub(super) used: u64,
+}
+
+meta_row!(
+    SpaceRow,
+    "space",
+    |row, out| {
+        out.put_u64(row.end);
+        out.put_u64(row.used);
+    },
+    |reader| Ok(SpaceRow { end: reader.u64()?, used: reader.u64()? })
+);
+/// The blocks of a store's file. One update at a time has it.
+#[derive(Debug, Default)]
+pub(super) struct Space {
+    /// `None`: it is in the tables.
+    known: Option<Known>,
+    /// The tables may not fit to what the file has, as after a crash: the next update looks.
+    in_doubt: bool,
+    /// What was freed and may still be read, the oldest first.
+    resting: VecDeque<(Weak<Reading>, Vec<Extent>)>,
+}
+
+#[derive(Debug)]
+struct Known {
+    /// What the table `free` has.
+    free: Extents,
+    /// What of it may be written to.
+    ready: Extents,
+    /// Blocks that chunks take.
+    used: u64,
+    /// As the row `space` says.
+    row: SpaceRow,
+    /// Free blocks at the end of the file that are behind the end once the update under way is committed: until then they are
+    /// free in the state before it, and no part may lie there.
+    cut: Option<Extent>,
+}
+
+/// Lives for as long as somebody reads who may see what was there when it was made.
+#[derive(Debug)]
+pub(super) struct Reading;
+
+/// Those who read.
+#[derive(Debug)]
+pub(super) struct Readers(Mutex<Arc<Reading>>);
+
+impl Default for Readers {
+    fn default() -> Self {
+        Self(Mutex::new(Arc::new(Reading)))
+    }
+}
+
+impl Readers {
+    /// Begins to read: before the snapshot is taken, until nothing of it is needed any more.
+    pub(super) fn enter(&self) -> Arc<Reading> {
+        Arc::clone(&self.0.lock())
+    }
+
+    /// Who enters from now on sees what was committed just now. The rest live in what this gives.
+    fn turn(&self) -> Weak<Reading> {
+        Arc::downgrade(&std::mem::replace(&mut *self.0.lock(), Arc::new(Reading)))
+    }
+}
+
+impl Space {
+    /// What is known is in doubt, as behind an update that came to no good end: it will be read again.
+    pub(super) fn doubt(&mut self) {
+        self.known = None;
+        self.in_doubt = true;
+    }
+
+    /// An update is committed that has freed these.
+    pub(super) fn rest(&mut self, freed: Vec<Extent>, readers: &Readers) {
+        if !freed.is_empty() {
+            self.resting.push_back((readers.turn(), freed));
+        }
+    }
+
+    /// An update is committed, and what is known still holds.
+    pub(super) fn committed(&mut self, freed: Vec<Extent>, file: &StoreFile, readers: &Readers) {
+        self.rest(freed, readers);
+        if let Some(known) = &mut self.known
+            && let Some(cut) = known.cut.take()
+            && !file.cut(cut)
+        {
+            // A part lies behind it since.
+            let _ = known.free.add(cut) && known.ready.add(cut);
+        }
+    }
+
+    /// Blocks that were a part's, and that nobody uses any more, are free. The next update writes that down.
+    pub(super) fn add(&mut self, extents: &[Extent]) {
+        if let Some(known) = &mut self.known {
+            for extent in extents {
+                let _ = known.free.add(*extent) && known.ready.add(*extent);
+            }
+        }
+    }
+
+    /// Takes so many free blocks that all lie below `limit`.
+    pub(super) fn take_below(&mut self, blocks: u64, limit: u64) -> Option<Extent> {
+        let known = self.known.as_mut()?;
+        let taken = known.ready.take(blocks, limit)?;
+        known.free.remove(taken);
+        Some(taken)
+    }
+
+    /// Where the file would end if it had no free blocks.
+    pub(super) fn shortest_end(&self, file: &StoreFile) -> u64 {
+        let free = self.known.as_ref().map_or(0, |known| known.free.blocks());
+        file.end().saturating_sub(free)
+    }
+
+    /// What is known; it is read if it has to be.
+    fn known(&mut self, file: &StoreFile, tables: &Tables<'_>) -> Result<&mut Known> {
+        let mut known = match self.known.take() {
+            Some(known) => known,
+            None => Known::read(file, tables, self.resting.iter().flat_map(|(_, extents)| extents))?,
+        };
+        self.in_doubt = false;
+        while self.resting.front().is_some_and(|(readers, _)| readers.strong_count() == 0) {
+            for extent in self.resting.pop_front().into_iter().flat_map(|(_, extents)| extents) {
+                // What was cut off at the end meanwhile is not there any more.
+                if known.free.has(extent) {
+                    known.ready.add(extent);
+                }
+            }
+        }
+        Ok(self.known.insert(known))
+    }
+}
+
+impl Known {
+    fn read<'e>(file: &StoreFile, tables: &Tables<'_>, resting: impl Iterator<Item = &'e Extent>) -> Result<Self> {
+        let row = meta::<SpaceRow>(&tables.meta)?.unwrap_or_default();
+        let (parts, end_of_parts) = file.parts();
+        file.set_end(row.end);
+        let mut known = Self { free: Extents::default(), ready: Extents::default(), used: row.used, row, cut: None };
+        let mut fits = true;
+        for entry in tables.free.iter().redb()? {
+            let (first, FreeRow { blocks }) = decode_entry::<FreeRow>(entry)?;
+            let extent = Extent { first, blocks };
+            fits &= extent.end() <= row.end && !parts.iter().any(|part| part.overlaps(extent));
+            fits &= known.free.add(extent);
+        }
+        known.free.take_touched();
+        let in_parts: u64 = parts.iter().map(|part| part.blocks).sum();
+        let end = row.end.max(end_of_parts);
+        if !fits || COPIES + in_parts + known.used + known.free.blocks() != end {
+            known.count(&parts, end, tables)?;
+        }
+        known.ready = known.free.clone();
+        known.ready.take_touched();
+        resting.for_each(|extent| known.ready.remove(*extent));
+        Ok(known)
+    }
+
+    /// Finds what is free from what is not.
+    fn count(&mut self, parts: &[Extent], end: u64, tables: &Tables<'_>) -> Result<()> {
+        let mut free = Extents::default();
+        free.add(Extent { first: COPIES, blocks: end.saturating_sub(COPIES) });
+        parts.iter().for_each(|part| free.remove(*part));
+        self.used = 0;
+        for entry in tables.index.iter().redb()? {
+            let (_, row) = decode_entry::<IndexRow>(entry)?;
+            free.remove(row.extent());
+            self.used += row.extent().blocks;
+        }
+        // All rows that may have to change.
+        let old: Vec<Extent> = self.free.iter().collect();
+        old.into_iter().for_each(|extent| self.free.remove(extent));
+        free.iter().for_each(|extent| {
+            self.free.add(extent);
+        });
+        Ok(())
+    }
+}
+
+fn damaged(extent: Extent, reason: &str) -> Error {
+    Error::corrupt(format!("the store, blocks {} to {}", extent.first, extent.end()), reason)
+}
+
+/// Where the chunks of one update go, and where those that it gives up were.
+pub(super) struct Places<'s> {
+    space: &'s mut Space,
+    file: &'s StoreFile,
+    handle: &'s Handle,
+    taken: u64,
+    freed: Vec<Extent>,
+    /// Chunks that were not written yet, and where the first of them goes.
+    bytes: Vec<u8>,
+    at: Option<Extent>,
+}
+
+impl<'s> Places<'s> {
+    pub(super) fn new(space: &'s mut Space, handle: &'s Handle, tables: &Tables<'_>) -> Result<Self> {
+        let file = handle.medium()?.file();
+        if space.in_doubt {
+            space.known(file, tables)?;
+        }
+        Ok(Self { space, file, handle, taken: 0, freed: Vec::new(), bytes: Vec::new(), at: None })
+    }
+
+    /// Where the file would end if it had no free blocks.
+    pub(super) fn shortest_end(&mut self, tables: &Tables<'_>) -> Result<u64> {
+        self.open(tables)?;
+        Ok(self.space.shortest_end(self.file))
+    }
+
+    /// To be called before chunks are put.
+    pub(super) fn open(&mut self, tables: &Tables<'_>) -> Result<()> {
+        self.space.known(self.file, tables).map(drop)
+    }
+
+    /// Finds a place for a chunk and writes it there, by the end of the update at the latest.
+    pub(super) fn put(&mut self, chunk: &[u8]) -> Result<Extent> {
+        let blocks = Extent::of_bytes(0, chunk.len()).blocks;
+        let extent = match self.space.take_below(blocks, u64::MAX) {
+            Some(extent) => extent,
+            None => self.noted(Operation::Write, self.file.extend(blocks))?,
+        };
+        self.put_at(extent, chunk)?;
+        Ok(extent)
+    }
+
+    /// The same for a place below `limit`; `None` when no free one is large enough.
+    pub(super) fn put_below(&mut self, chunk: &[u8], limit: u64) -> Result<Option<Extent>> {
+        let blocks = Extent::of_bytes(0, chunk.len()).blocks;
+        let extent = self.space.take_below(blocks, limit);
+        extent.map(|extent| self.put_at(extent, chunk).map(|()| extent)).transpose()
+    }
+
+    fn put_at(&mut self, extent: Extent, chunk: &[u8]) -> Result<()> {
+        self.taken += extent.blocks;
+        let follows = self.at.is_some_and(|at| Extent::of_bytes(at.first, self.bytes.len()).end() == extent.first);
+        if !follows || self.bytes.len() >= WRITE_LEN {
+            self.write()?;
+            self.at = Some(extent);
+        }
+        self.bytes.extend_from_slice(chunk);
+        let padded = self.bytes.len().next_multiple_of(BLOCK_LEN);
+        self.bytes.resize(padded, 0);
+        Ok(())
+    }
+
+    /// A chunk goes, and its row of the index behind this call. What is there stays until the update is committed and nobody
+    /// reads it.
+    pub(super) fn give_back(&mut self, extent: Extent, tables: &Tables<'_>) -> Result<()> {
+        self.open(tables)?;
+        self.freed.push(extent);
+        Ok(())
+    }
+
+    /// Reads the first `len` bytes of an extent; also of what was put there just now.
+    pub(super) fn read(&mut self, extent: Extent, len: usize) -> Result<Vec<u8>> {
+        if self.at.is_some_and(|at| Extent::of_bytes(at.first, self.bytes.len()).overlaps(extent)) {
+            self.write()?;
+        }
+        self.handle.read_extent(extent, len)
+    }
+
+    /// Writes what was put.
+    fn write(&mut self) -> Result<()> {
+        if let Some(at) = self.at.take() {
+            self.noted(Operation::Write, self.file.write(at, &self.bytes))?;
+            self.bytes.clear();
+        }
+        Ok(())
+    }
+
+    /// Brings everything into the file, and into the tables. Gives what was freed.
+    pub(super) fn finish(mut self, tables: &mut Tables<'_>) -> Result<Vec<Extent>> {
+        self.write()?;
+        if self.space.known.is_none() {
+            return Ok(Vec::new());
+        }
+        let file = self.file;
+        let known = self.space.known(file, tables)?;
+        known.used += self.taken;
+        for extent in &self.freed {
+            if !known.free.add(*extent) {
+                return Err(damaged(*extent, "a chunk was there, and they are free as well"));
+            }
+            known.used = known.used.saturating_sub(extent.blocks);
+        }
+        let mut end = file.end();
+        if let Some(last) = known.ready.last().filter(|last| last.end() == end) {
+            known.ready.remove(last);
+            known.free.remove(last);
+            known.cut = Some(last);
+            end = last.first;
+        }
+        for first in known.free.take_touched() {
+            match known.free.at(first) {
+                Some(Extent { blocks, .. }) => {
+                    tables.free.insert(first, encode_row(&first, &FreeRow { blocks }).as_slice()).redb()?
+                }
+                None => tables.free.remove(first).redb()?,
+            };
+        }
+        let row = SpaceRow { end, used: known.used };
+        if row != known.row {
+            tables.meta.insert(SpaceRow::NAME, encode_row(&(), &row).as_slice()).redb()?;
+            known.row = row;
+        }
+        Ok(self.freed)
+    }
+
+    fn noted<T>(&self, operation: Operation, result: std::io::Result<T>) -> Result<T> {
+        self.handle.noted(operation, result)
+    }
+}
