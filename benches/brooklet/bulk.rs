@@ -49,13 +49,15 @@ fn load(context: &mut Context, size: usize) -> Result<Loaded> {
     let count = if size == 100 { context.pick(200_000, 5_000_000) } else { context.pick(20_000, 500_000) };
     let (mut acknowledged, mut closed, mut raws) = (Samples::default(), Samples::default(), Samples::default());
     let mut kept = None;
-    for _ in 0..context.pick(1, 3) {
-        // Makes room on the disk.
+    for _ in 0..context.pick(1, 5) {
+        // Each writes into memory that the other one has just given back: see `touch_memory`.
         drop(kept.take());
         let directory = context.directory()?;
         let raw = directory.path().join("raw");
+        raw::touch_memory(&raw, count * size as u64)?;
         let ((), time) = timed(|| load_raw(&raw, &payloads, count))?;
         raws.push(per_second(count, time));
+        std::fs::remove_file(&raw)?;
         let path = directory.path().join("store.brooklet");
         let broker = create(&Broker::builder(), &path, 1)?;
         let ((), flushed) = timed(|| store::fill(&broker.producer(), &payloads, count))?;
@@ -65,6 +67,7 @@ fn load(context: &mut Context, size: usize) -> Result<Loaded> {
         kept = Some(Loaded { store: path, raw, size, count, _directory: directory });
     }
     let loaded = kept.ok_or("nothing was loaded")?;
+    load_raw(&loaded.raw, &payloads, count)?;
     let payload = count * size as u64;
     let (least, most) = if size == 100 { (0.4, 1.2) } else { (0.6, 1.1) };
     // Until `close` returns: then the store alone has everything.

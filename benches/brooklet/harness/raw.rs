@@ -71,6 +71,15 @@ impl Appended {
     }
 }
 
+/// Has the system touch so much memory and give it back, by a file that comes and goes. A virtual machine pays for the first touch
+/// of memory that its host has taken back; without this, whoever writes first pays for both.
+pub(crate) fn touch_memory(path: &Path, len: u64) -> io::Result<()> {
+    let mut file = File::create_new(path)?;
+    io::copy(&mut io::repeat(0).take(len + len / 4), &mut file)?;
+    drop(file);
+    std::fs::remove_file(path)
+}
+
 /// Reads a file of payloads in blocks, and touches the two ends of each. Gives how many there are.
 pub(crate) fn scan(path: &Path, size: usize) -> io::Result<(u64, u64)> {
     let mut file = File::open(path)?;
