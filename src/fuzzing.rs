@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::path::Path;
 
 use crate::codec::{
-    ChunkError, ChunkRoom, ChunkWriter, DecodeError, Entry, Mark, Packing, Place, RecordBatch, decode_chunk,
+    ChunkError, ChunkRoom, ChunkWriter, DecodeError, Entry, Mark, Packing, Piece, Place, RecordBatch, decode_chunk,
     decode_entries, find_in_chunk,
 };
 use crate::config::CompressionType;
@@ -48,7 +48,7 @@ pub fn find(bytes: &[u8], offset: u64) -> Option<u64> {
 /// What is wrong with it.
 pub fn read_chunk(bytes: &[u8], topic: u128) -> Result<Vec<Record>, &'static str> {
     let topic = TopicId::new(topic);
-    match decode_chunk(bytes.to_vec(), topic) {
+    match decode_chunk(Piece::whole(bytes.to_vec()), topic) {
         Ok(batch) => {
             let last = batch.walk(Place::start(&batch.header)).last().map(|record| record.offset);
             let found = last.and_then(|last| find_in_chunk(bytes, topic, last).ok()?.1);

@@ -22,6 +22,7 @@
 
 use std::fmt;
 
+use super::piece::Piece;
 use super::record::{self, RawHeader, RecordParts};
 use super::walk::{Place, Walk, WalkedRecord};
 use super::{DecodeError, Reader, Writer};
@@ -111,11 +112,25 @@ pub(super) fn decode_offset(reader: &mut Reader<'_>) -> Result<Offset, DecodeErr
 /// A run of records: checked once, never changed, shared by all who read it.
 pub(crate) struct RecordBatch {
     pub(crate) header: BatchHeader,
-    bytes: Vec<u8>,
+    bytes: Bytes,
     /// Where in `bytes` the records begin.
     start: usize,
     /// Places behind every [`LANDMARK_DISTANCE`] records, as far as they are known: who looks for an offset begins there.
     landmarks: Vec<Place>,
+}
+
+enum Bytes {
+    Own(Vec<u8>),
+    Read(Piece),
+}
+
+impl Bytes {
+    fn get(&self) -> &[u8] {
+        match self {
+            Bytes::Own(bytes) => bytes,
+            Bytes::Read(piece) => piece.bytes(),
+        }
+    }
 }
 
 impl fmt::Debug for RecordBatch {
@@ -128,12 +143,21 @@ impl RecordBatch {
     /// Decodes a batch whose header starts at `header_at` of `bytes` and whose records end where `bytes` ends. Every record
     /// is looked at, so that reading them later can't fail.
     pub(crate) fn decode(bytes: Vec<u8>, header_at: usize) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(bytes.get(header_at..).unwrap_or_default());
+        Self::decode_from(Bytes::Own(bytes), header_at)
+    }
+
+    /// The same for bytes that others have a part of.
+    pub(super) fn decode_piece(piece: Piece, header_at: usize) -> Result<Self, DecodeError> {
+        Self::decode_from(Bytes::Read(piece), header_at)
+    }
+
+    fn decode_from(bytes: Bytes, header_at: usize) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes.get().get(header_at..).unwrap_or_default());
         let header = BatchHeader::decode(&mut reader)?;
         if reader.remaining().len() != header.length as usize {
             return Err(DecodeError("a batch's length is not that of its records"));
         }
-        Self::collected(header, bytes, header_at + BatchHeader::LEN).validated()
+        Self { header, bytes, start: header_at + BatchHeader::LEN, landmarks: Vec::new() }.validated()
     }
 
     /// The same for a header and records that do not lie behind it.
@@ -143,7 +167,7 @@ impl RecordBatch {
 
     /// A batch of records that were encoded here, from `start` of `bytes` on.
     pub(super) fn collected(header: BatchHeader, bytes: Vec<u8>, start: usize) -> Self {
-        Self { header, bytes, start, landmarks: Vec::new() }
+        Self { header, bytes: Bytes::Own(bytes), start, landmarks: Vec::new() }
     }
 
     fn validated(mut self) -> Result<Self, DecodeError> {
@@ -208,12 +232,13 @@ impl RecordBatch {
         let fits = header.length as usize + next.records().len() + record::MAX_DELTAS <= JOINED_BATCH;
         let follows = header.last_offset.next() == other.base_offset && header.timestamp_type == other.timestamp_type;
         let mut walk = next.walk(Place::start(other));
+        let Bytes::Own(bytes) = &mut self.bytes else { return false };
         let Some(first) = walk.next().filter(|_| fits && follows) else { return false };
-        let before = self.bytes.len();
+        let before = bytes.len();
         let gap = first.offset - other.base_offset;
-        record::encode_rebased(&mut self.bytes, gap, first.timestamp.wrapping_sub(header.last_timestamp), &first.raw);
-        self.bytes.extend_from_slice(next.records().get(walk.place().index()..).unwrap_or_default());
-        let added = u32::try_from(self.bytes.len() - before).unwrap_or(u32::MAX);
+        record::encode_rebased(bytes, gap, first.timestamp.wrapping_sub(header.last_timestamp), &first.raw);
+        bytes.extend_from_slice(next.records().get(walk.place().index()..).unwrap_or_default());
+        let added = u32::try_from(bytes.len() - before).unwrap_or(u32::MAX);
         header.length = header.length.saturating_add(added);
         header.count = header.count.saturating_add(other.count);
         header.last_offset = other.last_offset;
@@ -226,12 +251,12 @@ impl RecordBatch {
 
     /// The encoded records.
     pub(crate) fn records(&self) -> &[u8] {
-        self.bytes.get(self.start..).unwrap_or_default()
+        self.bytes.get().get(self.start..).unwrap_or_default()
     }
 
-    /// Bytes held in memory.
+    /// Bytes held in memory; of what was read together, its own.
     pub(crate) fn size(&self) -> usize {
-        size_of::<Self>() + self.bytes.len() + size_of_val(self.landmarks.as_slice())
+        size_of::<Self>() + self.bytes.get().len() + size_of_val(self.landmarks.as_slice())
     }
 
     /// The place of the first record at or behind `offset`; `None` when all lie before it, even if the run covers `offset`.
@@ -347,7 +372,7 @@ impl BatchBuilder {
         self.header.length = u32::try_from(self.bytes.len()).ok()?;
         (self.header.count > 0).then_some(RecordBatch {
             header: self.header,
-            bytes: self.bytes,
+            bytes: Bytes::Own(self.bytes),
             start: 0,
             landmarks: Vec::new(),
         })
@@ -380,7 +405,7 @@ impl LargeBuffers {
 
     /// Keeps the buffer of a batch that nobody else has, if it is a large one.
     pub(crate) fn give_back(&mut self, batch: RecordBatch) {
-        let mut bytes = batch.bytes;
+        let Bytes::Own(mut bytes) = batch.bytes else { return };
         if bytes.capacity() == LARGE_BUFFER && self.buffers.len() < self.limit {
             bytes.clear();
             self.buffers.push(bytes);
@@ -440,7 +465,7 @@ pub(super) mod tests {
             }
             let batch = builder.finish().unwrap();
             assert_eq!(batch.header.count, 3);
-            places.push(batch.bytes.as_ptr());
+            places.push(batch.records().as_ptr());
             buffers.give_back(batch);
             buffers.give_back(batch_of(&[1]));
             assert_eq!(buffers.buffers.len(), 1);

@@ -22,6 +22,7 @@ use std::borrow::Cow;
 
 use super::batch::{BatchHeader, RecordBatch};
 use super::compress::{Compressor, decompress};
+use super::piece::Piece;
 use super::record;
 use super::walk::{Place, Walk, WalkedRecord};
 use super::{DecodeError, Reader, Writer};
@@ -66,10 +67,10 @@ impl From<DecodeError> for ChunkError {
 }
 
 /// Decodes a chunk of the topic `topic`: checksum first, then version, then identity, then every record.
-pub(crate) fn decode_chunk(bytes: Vec<u8>, topic: TopicId) -> Result<RecordBatch, ChunkError> {
-    let (compression_type, mut reader) = open_chunk(&bytes, topic)?;
+pub(crate) fn decode_chunk(chunk: Piece, topic: TopicId) -> Result<RecordBatch, ChunkError> {
+    let (compression_type, mut reader) = open_chunk(chunk.bytes(), topic)?;
     if compression_type == CompressionType::None {
-        return Ok(RecordBatch::decode(bytes, HEADER_LEN)?);
+        return Ok(RecordBatch::decode_piece(chunk, HEADER_LEN)?);
     }
     let header = BatchHeader::decode(&mut reader)?;
     let records = decompress(compression_type, reader.remaining(), header.length as usize)?;
@@ -533,6 +534,10 @@ mod tests {
         pack_into(batches, ChunkRoom::FULL, |_| ChunkRoom::FULL)
     }
 
+    fn decode(chunk: &[u8]) -> Result<RecordBatch, ChunkError> {
+        decode_chunk(Piece::whole(chunk.to_vec()), TOPIC)
+    }
+
     fn pack_by(compression_type: CompressionType, batches: &[RecordBatch]) -> Vec<Vec<u8>> {
         let packing = Packing { topic: TOPIC, compression_type };
         pack_as(packing, batches, ChunkRoom::FULL, |_| ChunkRoom::FULL)
@@ -577,7 +582,7 @@ mod tests {
                 .push(0, &RecordParts { key: None, value: Some(&value), headers: std::iter::empty::<RawHeader<'_>>() });
         }
         let chunks = pack(&[builder.finish().unwrap()]);
-        let counts: Vec<_> = chunks.into_iter().map(|c| decode_chunk(c.clone(), TOPIC).unwrap().header.count).collect();
+        let counts: Vec<_> = chunks.into_iter().map(|c| decode(&c).unwrap().header.count).collect();
         assert_eq!(counts, [1, 1, 1]);
     }
 
@@ -587,7 +592,7 @@ mod tests {
         let one = pack(&[batch_of(&[1])]).remove(0).len();
         let six = one + (all - one) / 9 * 5;
         let counts = |chunks: Vec<Vec<u8>>| -> Vec<u32> {
-            chunks.into_iter().map(|chunk| decode_chunk(chunk.clone(), TOPIC).unwrap().header.count).collect()
+            chunks.into_iter().map(|chunk| decode(&chunk).unwrap().header.count).collect()
         };
         let room = |here, next| ChunkRoom { here, next };
         // Six fit exactly, then the segment is full, and the next one takes the rest.
@@ -613,7 +618,7 @@ mod tests {
             for bit in 0..chunk.len() * 8 {
                 let mut damaged = chunk.clone();
                 damaged[bit / 8] ^= 1 << (bit % 8);
-                assert!(decode_chunk(damaged.clone(), TOPIC).is_err(), "bit {bit}");
+                assert!(decode(&damaged).is_err(), "bit {bit}");
             }
         }
     }
@@ -652,7 +657,7 @@ mod tests {
             assert!(bytes < 5_000 * 60 * 2 / 3, "{by}: {bytes} bytes");
             let middle = &chunks[1..chunks.len() - 1];
             assert!(middle.iter().all(|chunk| chunk[5] == codec_number(by)), "{by}");
-            let decoded: Vec<_> = middle.iter().map(|chunk| decode_chunk(chunk.clone(), TOPIC).unwrap()).collect();
+            let decoded: Vec<_> = middle.iter().map(|chunk| decode(&chunk).unwrap()).collect();
             let plain = decoded.iter().map(|batch| batch.header.plain_chunk_len());
             assert!(plain.clone().all(|plain| (MAX_PLAIN / 2 - 200..=MAX_PLAIN).contains(&plain)), "{by}");
 
@@ -669,7 +674,7 @@ mod tests {
             let batch = batch_with(0, &[vec![(1_000, false); 200], vec![(1_000, true); 200]].concat());
             let chunks = pack_by(by, std::slice::from_ref(&batch));
             assert!(chunks.iter().all(|chunk| chunk.len() <= MAX_CHUNK), "{by}");
-            let decoded: Vec<_> = chunks.iter().map(|chunk| decode_chunk(chunk.clone(), TOPIC).unwrap()).collect();
+            let decoded: Vec<_> = chunks.iter().map(|chunk| decode(&chunk).unwrap()).collect();
             assert_eq!(decoded.iter().flat_map(records).collect::<Vec<_>>(), records(&batch), "{by}");
         }
     }
@@ -682,7 +687,7 @@ mod tests {
             let mut writer = ChunkWriter::new(Packing { topic: TOPIC, compression_type: by });
             let mut chunks = Vec::new();
             let mut emit = |chunk: Chunk<'_>| -> Result<ChunkRoom, ()> {
-                chunks.push(decode_chunk(chunk.bytes.to_vec(), TOPIC).unwrap().header);
+                chunks.push(decode(chunk.bytes).unwrap().header);
                 Ok(ChunkRoom::FULL)
             };
             writer.expect_ratio(4, 1);
@@ -703,9 +708,9 @@ mod tests {
     #[test]
     fn a_codec_that_is_unknown_or_not_in_this_build_is_told() {
         let chunk = pack(&[batch_of(&[1])]).remove(0);
-        assert!(matches!(decode_chunk(forged(&chunk, 5, 3), TOPIC), Err(ChunkError::Damaged(_))));
+        assert!(matches!(decode(&forged(&chunk, 5, 3)), Err(ChunkError::Damaged(_))));
         for by in [CompressionType::Lz4, CompressionType::Zstd] {
-            let error = decode_chunk(forged(&chunk, 5, codec_number(by)), TOPIC).unwrap_err();
+            let error = decode(&forged(&chunk, 5, codec_number(by))).unwrap_err();
             assert_eq!(error == ChunkError::Unsupported(by), !by.is_supported(), "{by}: {error:?}");
         }
     }
@@ -713,8 +718,8 @@ mod tests {
     #[test]
     fn a_newer_version_and_another_topic_are_told_apart_from_damage() {
         let chunk = pack(&[batch_of(&[1])]).remove(0);
-        assert!(matches!(decode_chunk(chunk.clone(), TopicId::new(5)), Err(ChunkError::Damaged(_))));
-        assert_eq!(decode_chunk(forged(&chunk, 4, 2), TOPIC).unwrap_err(), ChunkError::Version(2));
+        assert!(matches!(decode_chunk(Piece::whole(chunk.clone()), TopicId::new(5)), Err(ChunkError::Damaged(_))));
+        assert_eq!(decode(&forged(&chunk, 4, 2)).unwrap_err(), ChunkError::Version(2));
     }
 
     proptest! {
@@ -733,7 +738,7 @@ mod tests {
             let expected: Vec<_> = batches.iter().flat_map(records).collect();
             let chunks = pack(&batches);
             prop_assert!(chunks.iter().all(|chunk| chunk.len() <= MAX_CHUNK));
-            let chunks: Vec<_> = chunks.into_iter().map(|chunk| decode_chunk(chunk.clone(), TOPIC).unwrap()).collect();
+            let chunks: Vec<_> = chunks.into_iter().map(|chunk| decode(&chunk).unwrap()).collect();
             prop_assert_eq!(chunks.iter().flat_map(records).collect::<Vec<_>>(), expected);
         }
 
@@ -743,7 +748,7 @@ mod tests {
             let mut writer = ChunkWriter::new(Packing::plain(TOPIC));
             let mut chunks = Vec::new();
             let mut emit = |chunk: Chunk<'_>| -> Result<ChunkRoom, ()> {
-                chunks.push((decode_chunk(chunk.bytes.to_vec(), TOPIC).unwrap(), chunk.bytes.to_vec()));
+                chunks.push((decode(chunk.bytes).unwrap(), chunk.bytes.to_vec()));
                 Ok(ChunkRoom::FULL)
             };
             writer.push_kept(&batch, |offset| offset.get() % 8 >= dropped && offset.get() >= from, &mut emit).unwrap();
@@ -785,7 +790,7 @@ mod tests {
                     let len = chunk.bytes.len();
                     assert!(chunk.header.count == 1 || len <= MAX_CHUNK.min(segment), "{len} of {segment}");
                     left = if len <= left { left - len } else { segment.saturating_sub(len) };
-                    chunks.push(decode_chunk(chunk.bytes.to_vec(), TOPIC).unwrap());
+                    chunks.push(decode(chunk.bytes).unwrap());
                     Ok(room(left))
                 };
                 batches.iter().for_each(|batch| writer.push(batch, &mut emit).unwrap());
@@ -798,7 +803,7 @@ mod tests {
         fn a_forged_chunk_gives_a_value_or_an_error(at in 4_usize..400, to: u8, times in 1_usize..60) {
             for by in supported() {
                 let chunk = pack_by(by, &[batch_of(&vec![3; times])]).remove(0);
-                if let Ok(batch) = decode_chunk(forged(&chunk, at % (chunk.len() - 4) + 4, to), TOPIC) {
+                if let Ok(batch) = decode(&forged(&chunk, at % (chunk.len() - 4) + 4, to)) {
                     prop_assert_eq!(records(&batch).len(), batch.header.count as usize);
                 }
                 let _ = find_in_chunk(&forged(&chunk, at % (chunk.len() - 4) + 4, to), TOPIC, Offset::new(at as u64));

@@ -10,6 +10,7 @@ mod compress;
 mod entry;
 mod group;
 mod mark;
+mod piece;
 mod record;
 mod varint;
 mod walk;
@@ -24,6 +25,7 @@ pub(crate) use group::{
     ChangedGroup, GroupChange, GroupChanges, GroupEntry, decode_group_name, encode_group_entry, group_entry_len,
 };
 pub(crate) use mark::Mark;
+pub(crate) use piece::Piece;
 pub(crate) use record::{HeaderIter, RawHeader, RecordParts, encoded_len};
 pub(crate) use walk::{Place, Walk, WalkedRecord};
 

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::types::{Offset, OffsetSpec};
 
 /// Bytes read from the log at once: one chunk after a seek, twice as much each time reading goes on from there.
-const MIN_READ_AHEAD: usize = 16 << 10;
+const MIN_READ_AHEAD: usize = 4 << 10;
 const MAX_READ_AHEAD: usize = 256 << 10;
 
 /// Where the next record is read.

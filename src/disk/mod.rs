@@ -94,6 +94,17 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
     /// Those of the file system.
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()>;
 
+    /// Reads `len` bytes from `offset` on; `UnexpectedEof` when the file is shorter.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    fn read_vec_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        self.read_at(offset, &mut bytes)?;
+        Ok(bytes)
+    }
+
     /// Writes all of `bytes` at `offset`; the file grows as needed.
     ///
     /// # Errors

@@ -69,6 +69,23 @@ impl DiskFile for OsFile {
         std::os::unix::fs::FileExt::read_exact_at(&self.file, out, offset)
     }
 
+    /// Without zeros first.
+    #[cfg(unix)]
+    fn read_vec_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(len);
+        while bytes.len() < len {
+            let at = offset + bytes.len() as u64;
+            match rustix::io::pread(&self.file, rustix::buffer::spare_capacity(&mut bytes), at) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        // It may have got room for more.
+        bytes.truncate(len);
+        Ok(bytes)
+    }
+
     #[cfg(windows)]
     fn read_at(&self, mut offset: u64, mut out: &mut [u8]) -> io::Result<()> {
         while !out.is_empty() {

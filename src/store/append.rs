@@ -8,7 +8,7 @@ use super::schema::{ChunkKey, IndexRow, PartitionRow, SegmentRow, chunk_key, chu
 use super::space::Places;
 use super::trouble::FromRedb;
 use super::update::{Tables, Update};
-use crate::codec::{Chunk, ChunkRoom, MERGE_CHUNK, MERGE_PLAIN, Packing, RecordBatch};
+use crate::codec::{Chunk, ChunkRoom, MERGE_CHUNK, MERGE_PLAIN, Packing, Piece, RecordBatch};
 use crate::config::Layout;
 use crate::error::{Error, Result};
 use crate::types::{LogId, Offset, TimestampType, TopicId};
@@ -90,7 +90,8 @@ impl Update<'_> {
 
     /// Reads a chunk, which may be of this update.
     pub(super) fn read_chunk(&mut self, key: ChunkKey, index: &IndexRow, topic: TopicId) -> Result<RecordBatch> {
-        decode_stored_chunk(key, index, topic, self.places.read(index.extent(), index.bytes as usize)?)
+        let bytes = self.places.read(index.extent(), index.bytes as usize)?;
+        decode_stored_chunk(key, index, topic, Piece::whole(bytes))
     }
 }
 

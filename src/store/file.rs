@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+use super::buffers::{Buffers, Lent};
 use super::extent::{BLOCK, BLOCK_LEN, Extent};
 use super::root::{MAGIC, NoRoot, Root};
 use crate::disk::DiskFile;
@@ -22,6 +23,7 @@ use crate::disk::DiskFile;
 pub(super) struct StoreFile {
     file: Arc<dyn DiskFile>,
     state: RwLock<State>,
+    buffers: Arc<Buffers>,
 }
 
 #[derive(Debug, Default)]
@@ -46,7 +48,7 @@ pub(super) enum Foreign {
 impl StoreFile {
     /// A file, not looked at yet.
     pub(super) fn new(file: Arc<dyn DiskFile>) -> Self {
-        Self { file, state: RwLock::default() }
+        Self { file, state: RwLock::default(), buffers: Arc::default() }
     }
 
     /// The length in bytes of all of it.
@@ -130,9 +132,16 @@ impl StoreFile {
         self.file.drop_cache();
     }
 
-    /// Reads a part of an extent.
-    pub(super) fn read(&self, extent: Extent, out: &mut [u8]) -> io::Result<()> {
-        self.file.read_at(extent.first * BLOCK, out)
+    /// Reads the first `len` bytes of an extent.
+    pub(super) fn read(&self, extent: Extent, len: usize) -> io::Result<Vec<u8>> {
+        self.file.read_vec_at(extent.first * BLOCK, len)
+    }
+
+    /// Reads `len` bytes from the first block of an extent on, also of those that follow, into a buffer that is used again.
+    pub(super) fn read_together(&self, extent: Extent, len: usize) -> io::Result<Lent> {
+        let mut bytes = self.buffers.take(len);
+        self.file.read_at(extent.first * BLOCK, bytes.get_mut(..len).unwrap_or_default())?;
+        Ok(self.buffers.lend(bytes, len))
     }
 
     /// Writes into an extent, which belongs to who writes.
@@ -413,9 +422,7 @@ mod tests {
             assert_eq!(page(&pages, 5).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
             assert!(pages.write_at(4 * BLOCK, &[block(1), block(1)].concat()).is_err());
             for (extent, fill) in [(chunk, 9), (other, 8)] {
-                let mut bytes = block(0);
-                file.read(extent, &mut bytes).unwrap();
-                assert_eq!(bytes, block(fill));
+                assert_eq!(file.read(extent, BLOCK_LEN).unwrap(), block(fill));
             }
             let parts = vec![Extent { first: 2, blocks: 2 }, Extent { first: 5, blocks: 3 }];
             assert_eq!(file.parts(), (parts, 8));

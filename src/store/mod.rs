@@ -51,6 +51,7 @@
 mod append;
 mod backend;
 mod ballast;
+mod buffers;
 mod check;
 mod compact;
 mod extent;

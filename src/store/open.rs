@@ -121,10 +121,9 @@ impl Handle {
         if extent.end() > file.end() {
             return Err(damaged());
         }
-        let mut bytes = vec![0; len];
-        match file.read(extent, &mut bytes) {
+        match file.read(extent, len) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(damaged()),
-            read => self.noted(Operation::Read, read).map(|()| bytes),
+            read => self.noted(Operation::Read, read),
         }
     }
 

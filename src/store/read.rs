@@ -8,7 +8,7 @@ use redb::{
     AccessGuard, Cursor, Key, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageError,
 };
 
-use super::extent::Extent;
+use super::extent::{BLOCK, Extent};
 use super::groups::{OFFSETS, all_groups};
 use super::keys::{COMPACTIONS, KEYS, SUPERSEDED};
 use super::open::{Handle, Store};
@@ -18,7 +18,7 @@ use super::schema::{
 };
 use super::space::FREE;
 use super::trouble::FromRedb;
-use crate::codec::{BatchHeader, CHUNK_VERSION, ChunkError, Place, RecordBatch, decode_chunk, find_in_chunk};
+use crate::codec::{BatchHeader, CHUNK_VERSION, ChunkError, Piece, Place, RecordBatch, decode_chunk, find_in_chunk};
 use crate::error::{Error, Result};
 use crate::retention::Segment;
 use crate::types::{LogId, Offset, OffsetAndTimestamp, StoreId, TopicId, TopicNumber};
@@ -97,29 +97,19 @@ impl Store {
     ) -> Result<()> {
         let reached = Cell::new(from);
         let read = self.view(|snapshot| {
-            let index = snapshot.open_table(INDEX).redb()?;
-            let mut chunks = Chunks::from(&index, log, from)?;
-            let mut batches: Vec<Arc<RecordBatch>> = Vec::new();
-            let mut bytes = 0;
-            let mut expected = from;
-            while expected < until && (batches.is_empty() || bytes < max_bytes) {
-                reached.set(expected);
-                let next = chunks.next().and_then(|found| match found {
-                    Some((key, row)) if follows(chunk_of(key).1, expected, batches.is_empty()) => {
-                        snapshot.read_chunk(key, &row, topic).map(Some)
+            reached.set(from);
+            let rows = snapshot.rows_within(log, (from, until), max_bytes)?;
+            let mut batches = Vec::with_capacity(rows.len());
+            for run in runs_of(&rows) {
+                for batch in snapshot.read_run(run, topic) {
+                    match batch {
+                        Ok(batch) => {
+                            reached.set(batch.header.last_offset.next());
+                            batches.push(Arc::new(batch));
+                        }
+                        Err(error) if batches.is_empty() => return Err(error),
+                        Err(_) => return Ok(batches),
                     }
-                    _ => Ok(None),
-                });
-                match next {
-                    Ok(Some(batch)) => {
-                        expected = batch.header.last_offset.next();
-                        bytes += batch.header.plain_chunk_len();
-                        batches.push(Arc::new(batch));
-                    }
-                    _ if !batches.is_empty() => break,
-                    Err(error) => return Err(error),
-                    Ok(None) if partition(snapshot, log)?.is_some_and(|row| row.log_start > expected) => break,
-                    Ok(None) => return Err(hole(log, expected)),
                 }
             }
             Ok(batches)
@@ -273,6 +263,52 @@ impl<'h> Snapshot<'h> {
         Ok(Self { transaction: handle.database()?.begin_read().redb()?, handle })
     }
 
+    /// The rows of the chunks that hold the records from `from` up to `until`, until `max_bytes` are reached; one at least.
+    /// Nothing when the log start has passed `from`. What is sound before damage comes without an error.
+    fn rows_within(
+        &self,
+        log: LogId,
+        (from, until): (Offset, Offset),
+        max_bytes: usize,
+    ) -> Result<Vec<(ChunkKey, IndexRow)>> {
+        let index = self.open_table(INDEX).redb()?;
+        let mut chunks = Chunks::from(&index, log, from)?;
+        let mut rows: Vec<(ChunkKey, IndexRow)> = Vec::new();
+        let mut bytes = 0;
+        let mut expected = from;
+        while expected < until && (rows.is_empty() || bytes < max_bytes) {
+            match chunks.next() {
+                Ok(Some((key, row))) if follows(chunk_of(key).1, expected, rows.is_empty()) => {
+                    expected = row.last_offset.next();
+                    bytes = bytes.saturating_add(row.plain_bytes as usize);
+                    rows.push((key, row));
+                }
+                _ if !rows.is_empty() => break,
+                Err(error) => return Err(error),
+                Ok(_) if partition(self, log)?.is_some_and(|row| row.log_start > expected) => break,
+                Ok(_) => return Err(hole(log, expected)),
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Reads chunks that lie side by side.
+    fn read_run<'r>(
+        &'r self,
+        run: &'r [(ChunkKey, IndexRow)],
+        topic: TopicId,
+    ) -> impl Iterator<Item = Result<RecordBatch>> + use<'r, 'h> {
+        let first = run.first().map_or(0, |(_, row)| row.block);
+        let together = if run.len() > 1 { self.handle.read_together(run) } else { None };
+        run.iter().map(move |(key, row)| match &together {
+            Some(bytes) => {
+                let start = usize::try_from((row.block - first) * BLOCK).unwrap_or(usize::MAX);
+                decode_stored_chunk(*key, row, topic, bytes.part(start, row.bytes as usize))
+            }
+            None => self.handle.read_chunk(*key, row, topic),
+        })
+    }
+
     /// The row of the chunk that holds an offset, if it is there.
     pub(super) fn chunk_with(&self, log: LogId, offset: Offset) -> Result<Option<(ChunkKey, IndexRow)>> {
         let index = self.open_table(INDEX).redb()?;
@@ -307,8 +343,36 @@ impl<'h> Snapshot<'h> {
 impl Handle {
     /// Reads a chunk that is there.
     pub(super) fn read_chunk(&self, key: ChunkKey, row: &IndexRow, topic: TopicId) -> Result<RecordBatch> {
-        decode_stored_chunk(key, row, topic, self.read_extent(row.extent(), row.bytes as usize)?)
+        decode_stored_chunk(key, row, topic, Piece::whole(self.read_extent(row.extent(), row.bytes as usize)?))
     }
+
+    /// Reads what several chunks take together; `None` when that failed: one by one, it shows which can be read.
+    fn read_together(&self, run: &[(ChunkKey, IndexRow)]) -> Option<Piece> {
+        let ((_, first), (_, last)) = (run.first()?, run.last()?);
+        let len = usize::try_from((last.block - first.block) * BLOCK).ok()? + last.bytes as usize;
+        let file = self.medium().ok()?.file();
+        file.read_together(first.extent(), len).ok().map(Piece::whole)
+    }
+}
+
+/// Bytes that are read together, at most: what a consumer reads ahead, and a chunk.
+const RUN_LEN: u64 = 320 << 10;
+
+/// Cuts rows into runs whose chunks lie side by side in the file.
+fn runs_of(rows: &[(ChunkKey, IndexRow)]) -> impl Iterator<Item = &[(ChunkKey, IndexRow)]> {
+    let mut rest = rows;
+    std::iter::from_fn(move || {
+        let (_, first) = rest.first()?;
+        let follows = |pair: &&[(ChunkKey, IndexRow)]| match pair {
+            [(_, before), (_, row)] => {
+                before.extent().end() == row.block && (row.extent().end() - first.block) * BLOCK <= RUN_LEN
+            }
+            _ => false,
+        };
+        let (run, others) = rest.split_at(1 + rest.windows(2).take_while(follows).count());
+        rest = others;
+        Some(run)
+    })
 }
 
 type Index = redb::ReadOnlyTable<ChunkKey, &'static [u8]>;
@@ -453,13 +517,8 @@ pub(super) fn chunks_of(log: LogId) -> RangeInclusive<ChunkKey> {
 }
 
 /// Decodes a chunk, and sees to it that it is the one that its row tells of.
-pub(super) fn decode_stored_chunk(
-    key: ChunkKey,
-    row: &IndexRow,
-    topic: TopicId,
-    bytes: Vec<u8>,
-) -> Result<RecordBatch> {
-    let batch = decode_chunk(bytes, topic).map_err(|error| unreadable_chunk(key, error))?;
+pub(super) fn decode_stored_chunk(key: ChunkKey, row: &IndexRow, topic: TopicId, chunk: Piece) -> Result<RecordBatch> {
+    let batch = decode_chunk(chunk, topic).map_err(|error| unreadable_chunk(key, error))?;
     check_place(key, row, &batch.header)?;
     Ok(batch)
 }

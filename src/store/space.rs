@@ -20,7 +20,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use redb::{ReadableTable, TableDefinition};
 
-use super::extent::{BLOCK_LEN, Extent, Extents};
+use super::extent::{BLOCK, BLOCK_LEN, Extent, Extents};
 use super::file::StoreFile;
 use super::open::Handle;
 use super::read::{decode_entry, meta};
@@ -34,8 +34,10 @@ use crate::error::{Error, Result};
 /// Keyed by the first block of a run.
 pub(super) const FREE: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("free");
 
-/// Chunks that lie one behind the other are written together, up to so many bytes.
-const WRITE_LEN: usize = 256 << 10;
+/// Chunks that lie one behind the other are written together: in pieces of so many blocks, 1 MiB, that begin at a multiple of
+/// them. Linux keeps a file in memory in pieces as large as the writes that made it, if they begin so; and the larger these are,
+/// the less it has to look for them.
+const WRITE_BLOCKS: u64 = 256;
 
 /// Blocks that are free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +93,8 @@ pub(super) struct Space {
     in_doubt: bool,
     /// What was freed and may still be read, the oldest first.
     resting: VecDeque<(Weak<Reading>, Vec<Extent>)>,
+    /// Memory for what an update writes, kept for the next one.
+    buffer: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -259,9 +263,9 @@ pub(super) struct Places<'s> {
     handle: &'s Handle,
     taken: u64,
     freed: Vec<Extent>,
-    /// Chunks that were not written yet, and where the first of them goes.
+    /// Chunks that were not written yet, one behind the other, and the block where the first of them goes.
     bytes: Vec<u8>,
-    at: Option<Extent>,
+    at: u64,
 }
 
 impl<'s> Places<'s> {
@@ -270,7 +274,9 @@ impl<'s> Places<'s> {
         if space.in_doubt {
             space.known(file, tables)?;
         }
-        Ok(Self { space, file, handle, taken: 0, freed: Vec::new(), bytes: Vec::new(), at: None })
+        let mut bytes = std::mem::take(&mut space.buffer);
+        bytes.clear();
+        Ok(Self { space, file, handle, taken: 0, freed: Vec::new(), bytes, at: 0 })
     }
 
     /// Where the file would end if it had no free blocks.
@@ -304,15 +310,20 @@ impl<'s> Places<'s> {
 
     fn put_at(&mut self, extent: Extent, chunk: &[u8]) -> Result<()> {
         self.taken += extent.blocks;
-        let follows = self.at.is_some_and(|at| Extent::of_bytes(at.first, self.bytes.len()).end() == extent.first);
-        if !follows || self.bytes.len() >= WRITE_LEN {
+        if self.pending().is_none_or(|pending| pending.end() != extent.first) {
             self.write()?;
-            self.at = Some(extent);
+            self.at = extent.first;
         }
         self.bytes.extend_from_slice(chunk);
         let padded = self.bytes.len().next_multiple_of(BLOCK_LEN);
         self.bytes.resize(padded, 0);
-        Ok(())
+        let whole_pieces = self.pending().map_or(0, |pending| pending.end() / WRITE_BLOCKS * WRITE_BLOCKS);
+        self.write_up_to(whole_pieces)
+    }
+
+    /// What was put and not written.
+    fn pending(&self) -> Option<Extent> {
+        (!self.bytes.is_empty()).then(|| Extent::of_bytes(self.at, self.bytes.len()))
     }
 
     /// A chunk goes, and its row of the index behind this call. What is there stays until the update is committed and nobody
@@ -325,7 +336,7 @@ impl<'s> Places<'s> {
 
     /// Reads the first `len` bytes of an extent; also of what was put there just now.
     pub(super) fn read(&mut self, extent: Extent, len: usize) -> Result<Vec<u8>> {
-        if self.at.is_some_and(|at| Extent::of_bytes(at.first, self.bytes.len()).overlaps(extent)) {
+        if self.pending().is_some_and(|pending| pending.overlaps(extent)) {
             self.write()?;
         }
         self.handle.read_extent(extent, len)
@@ -333,9 +344,18 @@ impl<'s> Places<'s> {
 
     /// Writes what was put.
     fn write(&mut self) -> Result<()> {
-        if let Some(at) = self.at.take() {
-            self.noted(Operation::Write, self.file.write(at, &self.bytes))?;
-            self.bytes.clear();
+        self.write_up_to(u64::MAX)
+    }
+
+    /// Writes what was put into the blocks before `end`.
+    fn write_up_to(&mut self, end: u64) -> Result<()> {
+        let Some(pending) = self.pending() else { return Ok(()) };
+        let blocks = end.min(pending.end()).saturating_sub(pending.first);
+        let len = usize::try_from(blocks * BLOCK).unwrap_or(usize::MAX);
+        if let Some(bytes) = self.bytes.get(..len).filter(|bytes| !bytes.is_empty()) {
+            self.noted(Operation::Write, self.file.write(pending, bytes))?;
+            self.bytes.drain(..len);
+            self.at = pending.first + blocks;
         }
         Ok(())
     }
@@ -374,6 +394,9 @@ impl<'s> Places<'s> {
         if row != known.row {
             tables.meta.insert(SpaceRow::NAME, encode_row(&(), &row).as_slice()).redb()?;
             known.row = row;
+        }
+        if self.bytes.capacity() as u64 <= 2 * WRITE_BLOCKS * BLOCK {
+            self.space.buffer = self.bytes;
         }
         Ok(self.freed)
     }
