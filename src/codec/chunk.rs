@@ -657,7 +657,7 @@ mod tests {
             assert!(bytes < 5_000 * 60 * 2 / 3, "{by}: {bytes} bytes");
             let middle = &chunks[1..chunks.len() - 1];
             assert!(middle.iter().all(|chunk| chunk[5] == codec_number(by)), "{by}");
-            let decoded: Vec<_> = middle.iter().map(|chunk| decode(&chunk).unwrap()).collect();
+            let decoded: Vec<_> = middle.iter().map(|chunk| decode(chunk).unwrap()).collect();
             let plain = decoded.iter().map(|batch| batch.header.plain_chunk_len());
             assert!(plain.clone().all(|plain| (MAX_PLAIN / 2 - 200..=MAX_PLAIN).contains(&plain)), "{by}");
 
@@ -674,7 +674,7 @@ mod tests {
             let batch = batch_with(0, &[vec![(1_000, false); 200], vec![(1_000, true); 200]].concat());
             let chunks = pack_by(by, std::slice::from_ref(&batch));
             assert!(chunks.iter().all(|chunk| chunk.len() <= MAX_CHUNK), "{by}");
-            let decoded: Vec<_> = chunks.iter().map(|chunk| decode(&chunk).unwrap()).collect();
+            let decoded: Vec<_> = chunks.iter().map(|chunk| decode(chunk).unwrap()).collect();
             assert_eq!(decoded.iter().flat_map(records).collect::<Vec<_>>(), records(&batch), "{by}");
         }
     }

@@ -288,7 +288,7 @@ impl StoreCheck {
         }
         keys.retain(|key, _| !seen.unreadable.contains(key));
         self.check_keys(&keys);
-        let segments = alone.view(|transaction| self.check_segments(transaction, &known, &mut seen))?;
+        let segments = alone.view(|transaction| self.check_segments(transaction, known, &mut seen))?;
         self.found(segments);
         self.check_partitions(&known.partitions, seen);
         Ok(())

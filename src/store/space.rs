@@ -285,6 +285,16 @@ impl<'s> Places<'s> {
         Ok(self.space.shortest_end(self.file))
     }
 
+    /// Whether a block before the end of the file is free.
+    pub(super) fn has_free(&mut self, tables: &Tables<'_>) -> Result<bool> {
+        Ok(self.space.known(self.file, tables)?.free.blocks() > 0)
+    }
+
+    /// Blocks of redb's pages.
+    pub(super) fn part_blocks(&self) -> u64 {
+        self.file.parts().0.iter().map(|part| part.blocks).sum()
+    }
+
     /// To be called before chunks are put.
     pub(super) fn open(&mut self, tables: &Tables<'_>) -> Result<()> {
         self.space.known(self.file, tables).map(drop)

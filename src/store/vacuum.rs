@@ -19,6 +19,9 @@ use crate::error::{Error, Result};
 /// Blocks that a step moves, 8 MiB; or one chunk, if it is longer.
 const STEP_BLOCKS: u64 = 2_048;
 
+/// redb's pages are not compacted for their own sake as long as they have so few blocks: 256 KiB.
+const FEW_BLOCKS: u64 = 64;
+
 /// Where a chunk lies, and its key in the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
@@ -34,6 +37,9 @@ impl Store {
     ///
     /// As [`update`](Store::update); what was moved by then stays where it is.
     pub(crate) fn vacuum(&self) -> Result<()> {
+        if self.update(Purpose::Free, |update| update.is_dense())? {
+            return Ok(());
+        }
         // What moved down may have made room for more, and what rested is ready by then.
         while self.move_chunks()? {}
         self.alone_with(|handle, _| handle.database_mut()?.compact().redb().map(drop))?;
@@ -149,6 +155,12 @@ struct Step {
 }
 
 impl Update<'_> {
+    /// Whether there is nothing to gain: no block is free, and redb's pages are so few that to compact them would rather make
+    /// them more.
+    fn is_dense(&mut self) -> Result<bool> {
+        Ok(!self.places.has_free(&self.tables)? && self.places.part_blocks() <= FEW_BLOCKS)
+    }
+
     /// Moves chunks, the last one first, that still lie where they did and that a free place before `limit` has room for.
     fn move_chunks(&mut self, chunks: &[Place], limit: u64) -> Result<Step> {
         self.places.open(&self.tables)?;
