@@ -57,7 +57,7 @@ fn load(context: &mut Context, size: usize) -> Result<Loaded> {
         raw::touch_memory(&raw, count * size as u64)?;
         let ((), time) = timed(|| load_raw(&raw, &payloads, count))?;
         raws.push(per_second(count, time));
-        std::fs::remove_file(&raw)?;
+        raw::remove(&raw)?;
         let path = directory.path().join("store.brooklet");
         let broker = create(&Broker::builder(), &path, 1)?;
         let ((), flushed) = timed(|| store::fill(&broker.producer(), &payloads, count))?;

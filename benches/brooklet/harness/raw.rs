@@ -77,7 +77,15 @@ pub(crate) fn touch_memory(path: &Path, len: u64) -> io::Result<()> {
     let mut file = File::create_new(path)?;
     io::copy(&mut io::repeat(0).take(len + len / 4), &mut file)?;
     drop(file);
-    std::fs::remove_file(path)
+    remove(path)
+}
+
+/// Removes a file, and waits until that is on the disk: a file system may tell the disk of each block that gets free, and whoever
+/// syncs next would wait for it.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    std::fs::remove_file(path)?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all()
 }
 
 /// Reads a file of payloads in blocks, and touches the two ends of each. Gives how many there are.
