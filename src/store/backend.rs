@@ -132,7 +132,7 @@ impl Medium {
             self.pages.drop_cache();
             self.file.load()?;
             if flags & TWO_PHASES == 0 {
-                self.pages.believe_all()?;
+                self.pages.believe_all(self.file.len_of_written_pages()?)?;
             }
         }
         Ok(())
@@ -286,14 +286,17 @@ impl StorageBackend for Backend {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.trouble.refuse_unsynced()?;
         self.noted(Operation::Write, self.medium.write(offset, data))
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        self.trouble.refuse_unsynced()?;
         self.noted(Operation::SetLen, self.medium.set_len(len))
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.trouble.refuse_unsynced()?;
         self.noted(Operation::Write, self.medium.finish_writes())?;
         self.noted(Operation::Sync, self.medium.sync())
     }

@@ -53,7 +53,7 @@ pub(crate) struct StoreStats {
     pub(crate) stored: u64,
     /// What finding them takes.
     pub(crate) metadata: u64,
-    /// Room that is in no use: free pages, and what is left over in the others.
+    /// Room that is in no use: free blocks and pages, and what is left over in the others.
     pub(crate) unused: u64,
 }
 
@@ -90,7 +90,7 @@ impl Store {
         Ok(check)
     }
 
-    /// Counts the bytes of the file. It walks all pages that are not chunks, and waits for an update under way.
+    /// Counts the bytes of the file. It walks all of redb's pages, and waits for an update under way.
     pub(crate) fn stats(&self) -> Result<StoreStats> {
         let file = self.size_on_disk()?;
         let _writer = self.writer.lock();

@@ -1,12 +1,13 @@
 //! The store's file: the root at its front, redb's pages in parts, and chunks in whatever extents they were given.
 //!
-//! A part is a run of blocks that belongs to redb for good. redb asks for a longer file by doubling it, so there are few.
-//! Everything behind the last extent in use is free; a part, or the chunks of an update that finds no free extent, begin there.
+//! A part is a run of blocks that belongs to redb; only a vacuum takes some back. redb asks for a longer file by doubling it, so
+//! there are few. Everything behind the last extent in use is free; a part, or the chunks of an update that finds no free extent, begin there.
 //!
 //! # Changing the root
 //!
 //! There are two copies. A change is written to one of them, and to the other one behind the sync that makes the first durable.
-//! So whenever power fails one of them is whole; and whichever rots later, the other says the same.
+//! So whenever power fails one of them is whole; and whichever rots later, the other says the same. Who changes the root also syncs,
+//! before anybody else changes it: the store's one writer.
 
 use std::io;
 use std::sync::Arc;
@@ -35,6 +36,12 @@ struct State {
     end: u64,
 }
 
+/// Longer reads are made only where there is as much.
+const BELIEVED_LEN: usize = 1 << 20;
+
+/// A part has half as many blocks as those before it, or at least so many, 256 MiB.
+const LEAST_BLOCKS: u64 = 1 << 16;
+
 /// What a file is that has no root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Foreign {
@@ -59,15 +66,17 @@ impl StoreFile {
     /// What is in the file, if it is no store that this release reads.
     pub(super) fn foreign(&self) -> io::Result<Option<Foreign>> {
         let [first, second] = [0, 1].map(|copy| self.read_copy(copy));
-        let head = head(&*self.file)?;
         Ok(match (first, second) {
             (Ok(Ok(_)), _) | (_, Ok(Ok(_))) => None,
             (Err(error), _) | (_, Err(error)) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(error),
             (Ok(Err(NoRoot::Version(version))), _) | (_, Ok(Err(NoRoot::Version(version)))) => {
                 Some(Foreign::Version(version))
             }
-            _ if head.starts_with(MAGIC) => Some(Foreign::Damaged),
-            _ => Some(Foreign::Words(words_of(&head))),
+            _ => {
+                let head = head(&*self.file)?;
+                let is_ours = head.starts_with(MAGIC);
+                Some(if is_ours { Foreign::Damaged } else { Foreign::Words(words_of(&head)) })
+            }
         })
     }
 
@@ -134,6 +143,10 @@ impl StoreFile {
 
     /// Reads the first `len` bytes of an extent.
     pub(super) fn read(&self, extent: Extent, len: usize) -> io::Result<Vec<u8>> {
+        // Memory is not taken before the bytes are there.
+        if len > BELIEVED_LEN && self.file.len()? < (extent.first * BLOCK).saturating_add(len as u64) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         self.file.read_vec_at(extent.first * BLOCK, len)
     }
 
@@ -209,18 +222,27 @@ impl StoreFile {
         Ok(given_up)
     }
 
-    /// Copies a part to an extent of the same size. redb writes nothing meanwhile.
-    pub(super) fn copy_part(&self, part: Extent, to: Extent) -> io::Result<()> {
-        let (mut bytes, mut there) = ([0; BLOCK_LEN], [0; BLOCK_LEN]);
-        for block in 0..part.blocks {
-            read_or_zeros(&*self.file, (part.first + block) * BLOCK, &mut bytes)?;
-            read_or_zeros(&*self.file, (to.first + block) * BLOCK, &mut there)?;
-            // A hole stays one.
-            if there != bytes {
-                self.file.write_at((to.first + block) * BLOCK, &bytes)?;
+    /// Reads `len` bytes of a part from its block `from` on; where nothing was written yet, zeros.
+    pub(super) fn read_part(&self, part: Extent, from: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        read_or_zeros(&*self.file, (part.first + from) * BLOCK, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// How much of redb's pages may have been written: what lies behind is not in the file.
+    pub(super) fn len_of_written_pages(&self) -> io::Result<u64> {
+        let len = self.file.len()?;
+        let state = self.state.read();
+        let (mut before, mut written) = (0, 0);
+        for part in &state.root.parts {
+            let bytes = part.blocks * BLOCK;
+            let there = len.saturating_sub(part.first * BLOCK).min(bytes);
+            if there > 0 {
+                written = before + there;
             }
+            before += bytes;
         }
-        Ok(())
+        Ok(written.min(state.root.len))
     }
 
     /// Lets a part lie where it was copied to, and that was synced. Where it was is free once another sync has returned.
@@ -325,18 +347,24 @@ impl DiskFile for Pages {
         self.each_piece(offset, bytes.len(), |at, range| self.0.file.write_at(at, bytes.get(range).unwrap_or_default()))
     }
 
-    /// A longer file takes no room yet; a shorter one keeps its room.
+    /// A longer file takes no room yet; a shorter one keeps its room, and what is in it. redb reads no page that it has not written.
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.0.state.write();
-        let missing = len.saturating_sub(state.root.capacity()).div_ceil(BLOCK);
-        let part = Extent { first: state.end, blocks: missing };
+        let capacity = state.root.capacity();
+        let missing = len.saturating_sub(capacity).div_ceil(BLOCK);
+        // However redb asks for it, there are few parts.
+        let blocks = missing.max((capacity / 2 / BLOCK).min(LEAST_BLOCKS));
+        let part = Extent { first: state.end, blocks };
+        if missing > 0 && part.end() > Extent::MAX_END {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         if missing > 0 && self.0.file.len()? > part.first * BLOCK {
             // What an update left there that came to no end.
             self.0.file.set_len(part.first * BLOCK)?;
         }
         self.0.change_locked(&mut state, |root| {
             root.len = len;
-            if missing > 0 && (part.end() > Extent::MAX_END || !root.add(part)) {
+            if missing > 0 && !root.add(part) {
                 return Err(io::Error::other("the store has too many parts: vacuum it"));
             }
             Ok(())
@@ -457,7 +485,11 @@ mod tests {
         pages.set_len(4 * BLOCK).unwrap();
         pages.write_at(2 * BLOCK, &block(5)).unwrap();
         let old = Extent { first: 7, blocks: 3 };
-        file.copy_part(old, free).unwrap();
+        assert_eq!(file.parts().0[1], old);
+        let bytes = file.read_part(old, 0, 3 * BLOCK_LEN).unwrap();
+        assert_eq!([0, 1, 2].map(|number| bytes[number * BLOCK_LEN]), [0, 5, 0]);
+        assert_eq!(file.len_of_written_pages().unwrap(), 3 * BLOCK);
+        file.write(free, &bytes).unwrap();
         file.sync().unwrap();
         file.replace_part(old, free).unwrap();
         file.sync().unwrap();
@@ -551,17 +583,16 @@ mod tests {
     }
 
     #[test]
-    fn there_are_only_so_many_parts() {
+    fn pages_that_grow_one_by_one_have_few_parts() {
         let file = Arc::new(StoreFile::new(Arc::new(MemoryFile::default())));
         file.init().unwrap();
         let pages = Pages(Arc::clone(&file));
-        let refused = (1..1_000).find_map(|number| {
+        for number in 1..1_000 {
             file.extend(1).unwrap();
-            pages.set_len(number * BLOCK).err().map(|error| (number, error))
-        });
-        let (number, error) = refused.unwrap();
-        assert!(error.to_string().contains("vacuum"), "{error}");
-        assert_eq!(pages.len().unwrap(), (number - 1) * BLOCK);
-        assert!(pages.set_len(u64::MAX).is_err());
+            pages.set_len(number * BLOCK).unwrap();
+        }
+        assert!(file.parts().0.len() < 20, "{:?}", file.parts());
+        let refused = pages.set_len(u64::MAX).unwrap_err();
+        assert_eq!((refused.kind(), pages.len().unwrap()), (io::ErrorKind::StorageFull, 999 * BLOCK));
     }
 }

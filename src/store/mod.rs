@@ -49,8 +49,9 @@
 //! # Locks
 //!
 //! `writer` is held by the one update under way. `handle` is held shared by whoever uses the redb handle, and
-//! exclusively while it is replaced or checked; nobody holds it beyond one call. Order: `writer`, then `handle`. The others are held for
-//! some instructions, with none taken behind them: the state of the file (and while a root is written), the readers, the buffers.
+//! exclusively while it is replaced or checked; nobody holds it beyond one call. Order: `writer`, `handle`, the checksums of pages, the state
+//! of the file. Of the last two, the former is held while checksums are read, the latter while a root is written; neither while
+//! anything is synced. Behind the readers and the buffers nothing is taken.
 
 mod append;
 mod backend;

@@ -280,7 +280,7 @@ impl<'h> Snapshot<'h> {
             match chunks.next() {
                 Ok(Some((key, row))) if follows(chunk_of(key).1, expected, rows.is_empty()) => {
                     expected = row.last_offset.next();
-                    bytes = bytes.saturating_add(row.plain_bytes as usize);
+                    bytes = bytes.saturating_add(row.plain_bytes.max(row.bytes) as usize);
                     rows.push((key, row));
                 }
                 _ if !rows.is_empty() => break,

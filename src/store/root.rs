@@ -12,7 +12,7 @@
 //! 4092  u32      CRC-32C of everything before it
 //! ```
 
-use super::extent::{BLOCK, BLOCK_LEN, Extent};
+use super::extent::{BLOCK, BLOCK_LEN, Extent, Extents};
 use crate::checksum::crc32c;
 use crate::codec::{DecodeError, Reader, Writer};
 
@@ -75,11 +75,15 @@ impl Root {
 
     /// Gives up the room behind twice the length: redb doubles it with the next page that it needs.
     pub(super) fn cut(&mut self) -> Vec<Extent> {
-        let mut room = 2 * self.len.div_ceil(BLOCK);
+        let needed = self.len.div_ceil(BLOCK);
+        let (mut room, mut before) = (2 * needed, 0);
         let mut given_up = Vec::new();
         for part in &mut self.parts {
             let kept = part.blocks.min(room);
+            // No sliver is kept: parts would become many.
+            let kept = if before >= needed && kept < before / 2 { 0 } else { kept };
             room -= kept;
+            before += kept;
             given_up.push(Extent { first: part.first + kept, blocks: part.blocks - kept });
             part.blocks = kept;
         }
@@ -143,10 +147,14 @@ impl Root {
         let count = reader.u32()? as usize;
         let (changes, len) = (reader.u64()?, reader.u64()?);
         let mut parts = Vec::new();
+        let mut blocks = Extents::default();
         for _ in 0..count.min(MAX_PARTS) {
             let part = Extent { first: reader.u64()?, blocks: reader.u64()? };
             if part.first < COPIES || part.first.checked_add(part.blocks).is_none_or(|end| end > Extent::MAX_END) {
                 return Err(DecodeError("a part lies where none can"));
+            }
+            if part.blocks == 0 || !blocks.add(part) {
+                return Err(DecodeError("a part has blocks of another one"));
             }
             parts.push(part);
         }
@@ -188,7 +196,8 @@ mod tests {
             Root::decode(&bytes)
         };
         assert_eq!(lie(&|bytes| bytes[8] = 2), Err(NoRoot::Version(2)));
-        for (at, value) in [(0, b'x'), (12, 1), (13, 1), (30, 1), (39, 0x80), (47, 0xff), (32, 1)] {
+        // The last ones: a part of nothing, a part within another one.
+        for (at, value) in [(0, b'x'), (12, 1), (13, 1), (30, 1), (39, 0x80), (47, 0xff), (32, 1), (56, 0), (48, 4)] {
             assert_eq!(lie(&|bytes| bytes[at] = value), Err(NoRoot::Damaged), "byte {at}");
         }
     }

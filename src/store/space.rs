@@ -61,8 +61,10 @@ impl Row for FreeRow {
         out.put_u64(self.blocks);
     }
 
-    fn decode_fields(_key: &u64, reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { blocks: reader.u64()? })
+    fn decode_fields(key: &u64, reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let blocks = reader.u64()?;
+        let is_sound = blocks > 0 && *key >= COPIES && key.saturating_add(blocks) <= Extent::MAX_END;
+        if is_sound { Ok(Self { blocks }) } else { Err(DecodeError("such blocks can't be free")) }
     }
 }
 
@@ -82,8 +84,15 @@ meta_row!(
         out.put_u64(row.end);
         out.put_u64(row.used);
     },
-    |reader| Ok(SpaceRow { end: reader.u64()?, used: reader.u64()? })
+    |reader| {
+        let (end, used) = (reader.u64()?, reader.u64()?);
+        if end.max(used) > Extent::MAX_END {
+            return Err(DecodeError("the file can't be that long"));
+        }
+        Ok(SpaceRow { end, used })
+    }
 );
+
 /// The blocks of a store's file. One update at a time has it.
 #[derive(Debug, Default)]
 pub(super) struct Space {
@@ -91,6 +100,8 @@ pub(super) struct Space {
     known: Option<Known>,
     /// The tables may not fit to what the file has, as after a crash: the next update looks.
     in_doubt: bool,
+    /// Of the handle that it was last used with.
+    generation: u64,
     /// What was freed and may still be read, the oldest first.
     resting: VecDeque<(Weak<Reading>, Vec<Extent>)>,
     /// Memory for what an update writes, kept for the next one.
@@ -143,6 +154,15 @@ impl Space {
     pub(super) fn doubt(&mut self) {
         self.known = None;
         self.in_doubt = true;
+    }
+
+    /// It is used with a handle. One that was opened since may have gone back to the commit before, and the file's end is not
+    /// what it was.
+    pub(super) fn meet(&mut self, handle: &Handle) {
+        if self.generation != handle.generation {
+            self.generation = handle.generation;
+            self.doubt();
+        }
     }
 
     /// An update is committed that has freed these.
@@ -223,7 +243,7 @@ impl Known {
         let in_parts: u64 = parts.iter().map(|part| part.blocks).sum();
         let end = row.end.max(end_of_parts);
         if !fits || COPIES + in_parts + known.used + known.free.blocks() != end {
-            known.count(&parts, end, tables)?;
+            known.count(file, &parts, end, tables)?;
         }
         known.ready = known.free.clone();
         known.ready.take_touched();
@@ -232,15 +252,18 @@ impl Known {
     }
 
     /// Finds what is free from what is not.
-    fn count(&mut self, parts: &[Extent], end: u64, tables: &Tables<'_>) -> Result<()> {
+    fn count(&mut self, file: &StoreFile, parts: &[Extent], end: u64, tables: &Tables<'_>) -> Result<()> {
         let mut free = Extents::default();
         free.add(Extent { first: COPIES, blocks: end.saturating_sub(COPIES) });
         parts.iter().for_each(|part| free.remove(*part));
         self.used = 0;
         for entry in tables.index.iter().redb()? {
-            let (_, row) = decode_entry::<IndexRow>(entry)?;
-            free.remove(row.extent());
-            self.used += row.extent().blocks;
+            let extent = decode_entry::<IndexRow>(entry)?.1.extent();
+            free.remove(extent);
+            self.used += extent.blocks;
+            if extent.end() > file.end() {
+                file.set_end(extent.end());
+            }
         }
         // All rows that may have to change.
         let old: Vec<Extent> = self.free.iter().collect();
@@ -270,7 +293,10 @@ pub(super) struct Places<'s> {
 
 impl<'s> Places<'s> {
     pub(super) fn new(space: &'s mut Space, handle: &'s Handle, tables: &Tables<'_>) -> Result<Self> {
-        let file = handle.medium()?.file();
+        let medium = handle.medium()?;
+        handle.noted(Operation::Write, medium.refuse_forked())?;
+        let file = medium.file();
+        space.meet(handle);
         if space.in_doubt {
             space.known(file, tables)?;
         }
@@ -379,9 +405,11 @@ impl<'s> Places<'s> {
         let file = self.file;
         let known = self.space.known(file, tables)?;
         known.used += self.taken;
+        let (parts, _) = file.parts();
         for extent in &self.freed {
-            if !known.free.add(*extent) {
-                return Err(damaged(*extent, "a chunk was there, and they are free as well"));
+            let is_elsewhere = extent.first < COPIES || extent.end() > file.end();
+            if is_elsewhere || parts.iter().any(|part| part.overlaps(*extent)) || !known.free.add(*extent) {
+                return Err(damaged(*extent, "a chunk was there, and they are in use otherwise or free"));
             }
             known.used = known.used.saturating_sub(extent.blocks);
         }

@@ -1,4 +1,4 @@
-//! What went wrong below or inside redb.
+//! What went wrong below redb, beside it or inside it.
 //!
 //! redb answers most calls after a failure with "previous I/O error", and a damaged file can make it panic. So the
 //! backend notes what really failed, panics are caught here, and whoever called redb asks this note first.
@@ -82,6 +82,14 @@ impl Trouble {
     /// The gravest so far.
     pub(super) fn gravest(&self) -> Option<(Severity, Error)> {
         self.0.lock().clone()
+    }
+
+    /// Whether nothing may be written any more: a sync failed, perhaps one that redb knows nothing of.
+    pub(super) fn refuse_unsynced(&self) -> io::Result<()> {
+        match self.gravest() {
+            Some((Severity::Unsynced, error)) => Err(io::Error::other(error)),
+            _ => Ok(()),
+        }
     }
 
     /// Forgets a full disk: redb got along, as after a failed write that it had only tried to do early.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use redb::ReadableTable;
 
+use super::extent::{BLOCK, Extent};
 use super::open::{Handle, Store};
 use super::read::decode_entry;
 use super::schema::{ChunkKey, INDEX, IndexRow, decode_row, encode_row};
@@ -18,6 +19,12 @@ use crate::error::{Error, Result};
 
 /// Blocks that a step moves, 8 MiB; or one chunk, if it is longer.
 const STEP_BLOCKS: u64 = 2_048;
+
+/// So many chunks are looked for at once: 2 GB of them.
+const MOST_PLACES: usize = 1 << 16;
+
+/// What is copied at once.
+const COPY_BLOCKS: u64 = 256;
 
 /// redb's pages are not compacted for their own sake as long as they have so few blocks: 256 KiB.
 const FEW_BLOCKS: u64 = 64;
@@ -37,9 +44,15 @@ impl Store {
     ///
     /// As [`update`](Store::update); what was moved by then stays where it is.
     pub(crate) fn vacuum(&self) -> Result<()> {
-        if self.update(Purpose::Free, |update| update.is_dense())? {
-            return Ok(());
+        if !self.update(Purpose::Free, |update| update.is_dense())? {
+            self.close_up()?;
         }
+        let _writer = self.writer.lock();
+        let cut = self.handle().medium()?.file().truncate();
+        cut.map_err(|error| Error::io("set the length of", self.path(), error))
+    }
+
+    fn close_up(&self) -> Result<()> {
         // What moved down may have made room for more, and what rested is ready by then.
         while self.move_chunks()? {}
         self.alone_with(|handle, _| handle.database_mut()?.compact().redb().map(drop))?;
@@ -48,10 +61,7 @@ impl Store {
         self.alone_with(|handle, space| handle.shrink_parts(space))?;
         // Chunks take what the parts have given up, and the file ends with the last one.
         while self.move_chunks()? {}
-        self.update(Purpose::Free, |_| Ok(()))?;
-        let _writer = self.writer.lock();
-        let cut = self.handle().medium()?.file().truncate();
-        cut.map_err(|error| Error::io("set the length of", self.path(), error))
+        self.update(Purpose::Free, |_| Ok(()))
     }
 
     /// Moves chunks that lie behind where the file could end into free places before it; `true` when one moved.
@@ -67,16 +77,22 @@ impl Store {
         Ok(any)
     }
 
-    /// The chunks that do not lie before a block, in the order of the file.
+    /// The last chunks that do not lie before a block, in the order of the file.
     fn chunks_behind(&self, limit: u64) -> Result<Vec<Place>> {
-        let mut places = self.view(|snapshot| {
-            let index = snapshot.open_table(INDEX).redb()?;
-            let rows = index.iter().redb()?.map(decode_entry::<IndexRow>);
-            let behind = rows.filter(|row| row.as_ref().map_or(true, |(_, row)| row.extent().end() > limit));
-            behind.map(|row| row.map(|(key, row)| Place { block: row.block, key })).collect::<Result<Vec<_>>>()
-        })?;
-        places.sort_unstable();
-        Ok(places)
+        self.view(|snapshot| {
+            let mut places = Vec::new();
+            for row in snapshot.open_table(INDEX).redb()?.iter().redb()? {
+                let (key, row) = decode_entry::<IndexRow>(row)?;
+                if row.extent().end() > limit {
+                    places.push(Place { block: row.block, key });
+                }
+                if places.len() >= 2 * MOST_PLACES {
+                    keep_last(&mut places);
+                }
+            }
+            keep_last(&mut places);
+            Ok(places)
+        })
     }
 
     /// Does what nobody else may be beside.
@@ -101,7 +117,11 @@ impl Store {
             Err(error) => return Ended::Failed(error),
         };
         let trouble = Arc::clone(&handle.trouble);
-        let done = trouble.guard(|| work(&mut handle, space));
+        let done = trouble.guard(|| {
+            handle.noted(Operation::Write, handle.medium()?.refuse_forked())?;
+            space.meet(&handle);
+            work(&mut handle, space)
+        });
         let (error, severity) = match (done, trouble.gravest()) {
             (Ok(()), _) => {
                 trouble.forget_full();
@@ -137,7 +157,16 @@ impl Handle {
         let end = space.shortest_end(file);
         for old in parts.into_iter().rev().filter(|part| part.end() > end) {
             let Some(new) = space.take_below(old.blocks, old.first) else { continue };
-            write(file.copy_part(old, new))?;
+            for from in (0..old.blocks).step_by(COPY_BLOCKS as usize) {
+                let blocks = COPY_BLOCKS.min(old.blocks - from);
+                let len = usize::try_from(blocks * BLOCK).unwrap_or(usize::MAX);
+                let read = |part| self.noted(Operation::Read, file.read_part(part, from, len));
+                let bytes = read(old)?;
+                // A hole stays one.
+                if bytes != read(new)? {
+                    write(file.write(Extent { first: new.first + from, blocks }, &bytes))?;
+                }
+            }
             sync()?;
             write(file.replace_part(old, new))?;
             sync()?;
@@ -145,6 +174,12 @@ impl Handle {
         }
         Ok(())
     }
+}
+
+/// Sorts places, and leaves no more than the last [`MOST_PLACES`].
+fn keep_last(places: &mut Vec<Place>) {
+    places.sort_unstable();
+    places.drain(..places.len().saturating_sub(MOST_PLACES));
 }
 
 /// What a step of moving chunks has done.

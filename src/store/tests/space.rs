@@ -4,6 +4,8 @@
 use super::super::extent::Extent;
 use super::super::schema::{IndexRow, META, MetaRow, decode_row, encode_row};
 use super::super::space::{FREE, FreeRow, SpaceRow};
+use redb::ReadableTable;
+
 use super::*;
 
 /// A chunk of its own, and the blocks of it.
@@ -19,7 +21,6 @@ fn row(store: &Store, offset: u64) -> IndexRow {
 }
 
 fn free(store: &Store) -> Vec<Extent> {
-    use redb::ReadableTable;
     let rows = |snapshot: &Snapshot<'_>| {
         let table = snapshot.open_table(FREE).redb()?;
         let row = |entry: std::result::Result<_, redb::StorageError>| {
@@ -243,4 +244,122 @@ fn what_is_freed_is_used_again_round_after_round() {
     }
     assert!(lengths[199] <= lengths[20] + 2 * CHUNK, "{} became {}", lengths[20], lengths[199]);
     assert_in_order(&store);
+}
+
+/// As when a reader meets an I/O error: the file is opened anew, and its end with it.
+#[test]
+fn a_file_opened_anew_between_updates_keeps_what_it_has() {
+    let (sim, disk) = sim();
+    let store = create_and_open(&disk);
+    store.update(Purpose::Grow, |update| update.put_topic(&topic(0))).unwrap();
+    let mut start = 0;
+    for base in 0..60 {
+        put(&store, base);
+        if base % 3 == 0 {
+            reopen(&store);
+        }
+        if base % 7 == 6 {
+            start = if base % 2 == 0 { base + 1 } else { base - 2 };
+            delete_below(&store, LOG, start, 100);
+            reopen(&store);
+        }
+        if base % 13 == 12 {
+            store.vacuum().unwrap();
+            reopen(&store);
+        }
+        assert!(read_all(&store, LOG, start, 0).unwrap().iter().map(|record| record.0).eq(start..=base));
+        assert_in_order(&store);
+    }
+    assert_adds_up(&store);
+    store.close().unwrap();
+    drop(store);
+    assert!(sim.bytes(PATH).unwrap().len() < 20 * CHUNK + (1 << 20));
+    let store = Store::open(&disk, Path::new(PATH), OPTIONS).unwrap();
+    assert!(read_all(&store, LOG, start, 0).unwrap().iter().map(|record| record.0).eq(start..60));
+    assert_in_order(&store);
+}
+
+#[test]
+fn a_root_that_can_not_be_read_once_keeps_no_store_from_opening() {
+    for nth in 0..4 {
+        let (sim, disk) = sim();
+        let store = create_and_open(&disk);
+        store.update(Purpose::Grow, |update| update.put_topic(&topic(0))).unwrap();
+        put(&store, 0);
+        store.close().unwrap();
+        drop(store);
+        sim.fail(fault(Op::Read, nth, std::io::ErrorKind::Other, Repeat::Once));
+        let store = Store::open(&disk, Path::new(PATH), OPTIONS).unwrap_or_else(|error| panic!("read {nth}: {error}"));
+        sim.clear_faults();
+        assert_eq!(read_all(&store, LOG, 0, 0).unwrap().len(), 1);
+        assert_in_order(&store);
+    }
+}
+
+/// Under checksums that are right.
+#[test]
+fn rows_that_lie_about_blocks_are_damage_and_nothing_is_written_there() {
+    let lies: [(u64, u64); 4] = [(0, 1), (4, 0), (1 << 48, 1), (9, u64::MAX)];
+    for (first, blocks) in lies {
+        let store = new_store();
+        put(&store, 0);
+        forge(&store, |transaction| {
+            let row = encode_row(&first, &FreeRow { blocks });
+            transaction.open_table(FREE).redb()?.insert(first, row.as_slice()).redb().map(drop)
+        });
+        store.writer.lock().space.doubt();
+        let refused = append(&store, LOG, &[batch(LOG, 1, &[1], CHUNK)]);
+        assert!(matches!(refused, Err(Error::Corrupt { .. })), "{first}, {blocks}: {refused:?}");
+        assert!(!store.check().unwrap().findings.is_empty());
+        assert_eq!(read_all(&store, LOG, 0, 0).unwrap().len(), 1);
+    }
+    for (end, used) in [(1 << 52, 0), (0, u64::MAX)] {
+        let store = new_store();
+        put(&store, 0);
+        forge(&store, |transaction| {
+            let row = encode_row(&(), &SpaceRow { end, used });
+            transaction.open_table(META).redb()?.insert(SpaceRow::NAME, row.as_slice()).redb().map(drop)
+        });
+        store.writer.lock().space.doubt();
+        let refused = append(&store, LOG, &[batch(LOG, 1, &[1], CHUNK)]);
+        assert!(matches!(refused, Err(Error::Corrupt { .. })), "{end}, {used}: {refused:?}");
+        assert_eq!(read_all(&store, LOG, 0, 0).unwrap().len(), 1);
+    }
+}
+
+/// A chunk that is said to lie where the root does.
+#[test]
+fn a_chunk_on_other_blocks_than_a_chunk_can_have_is_not_freed() {
+    for block in [0, 2, 1 << 40] {
+        let store = new_store();
+        (0..2).for_each(|base| put(&store, base));
+        forge(&store, |transaction| {
+            let key = super::super::schema::chunk_key(LOG, Offset::ZERO);
+            let mut table = transaction.open_table(super::super::schema::INDEX).redb()?;
+            let row = table.get(key).redb()?.map(|row| decode_row::<IndexRow>(&key, row.value())).unwrap()?;
+            let row = encode_row(&key, &IndexRow { block, ..row });
+            table.insert(key, row.as_slice()).redb().map(drop)
+        });
+        store.update(Purpose::Free, |update| update.set_log_start(LOG, Offset::new(1))).unwrap();
+        let refused = store.update(Purpose::Free, |update| update.free_below_log_start(LOG, 10));
+        assert!(matches!(refused, Err(Error::Corrupt { .. })), "{block}: {refused:?}");
+        assert!(!store.check().unwrap().findings.is_empty());
+        put(&store, 2);
+        assert_eq!(read_all(&store, LOG, 1, 0).unwrap().len(), 2);
+    }
+}
+
+#[test]
+fn a_vacuum_cuts_off_what_is_behind_the_end_also_when_nothing_else_is_to_be_done() {
+    let (sim, disk) = sim();
+    let store = create_and_open(&disk);
+    store.update(Purpose::Grow, |update| update.put_topic(&topic(0))).unwrap();
+    (0..20).for_each(|base| put(&store, base));
+    delete_below(&store, LOG, 20, 100);
+    (0..3).for_each(|_| store.update(Purpose::Free, |_| Ok(())).unwrap());
+    let long = sim.bytes(PATH).unwrap().len();
+    store.vacuum().unwrap();
+    let short = sim.bytes(PATH).unwrap().len();
+    assert!(short + 19 * CHUNK < long, "{short} of {long}");
+    assert_adds_up(&store);
 }
