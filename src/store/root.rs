@@ -75,14 +75,13 @@ impl Root {
 
     /// Gives up the room behind twice the length: redb doubles it with the next page that it needs.
     pub(super) fn cut(&mut self) -> Vec<Extent> {
-        let needed = self.len.div_ceil(BLOCK);
-        let (mut room, mut before) = (2 * needed, 0);
+        let (mut room, mut before) = (2 * self.len.div_ceil(BLOCK), 0);
         let mut given_up = Vec::new();
         for part in &mut self.parts {
-            let kept = part.blocks.min(room);
-            // No sliver is kept: parts would become many.
-            let kept = if before >= needed && kept < before / 2 { 0 } else { kept };
-            room -= kept;
+            // No sliver is kept, else parts would become many.
+            let wanted = if room == 0 { 0 } else { room.max(before / 2) };
+            let kept = part.blocks.min(wanted);
+            room = room.saturating_sub(kept);
             before += kept;
             given_up.push(Extent { first: part.first + kept, blocks: part.blocks - kept });
             part.blocks = kept;

@@ -157,7 +157,8 @@ impl Handle {
         let end = space.shortest_end(file);
         for old in parts.into_iter().rev().filter(|part| part.end() > end) {
             let Some(new) = space.take_below(old.blocks, old.first) else { continue };
-            for from in (0..old.blocks).step_by(COPY_BLOCKS as usize) {
+            let mut from = 0;
+            while from < old.blocks {
                 let blocks = COPY_BLOCKS.min(old.blocks - from);
                 let len = usize::try_from(blocks * BLOCK).unwrap_or(usize::MAX);
                 let read = |part| self.noted(Operation::Read, file.read_part(part, from, len));
@@ -166,6 +167,7 @@ impl Handle {
                 if bytes != read(new)? {
                     write(file.write(Extent { first: new.first + from, blocks }, &bytes))?;
                 }
+                from += blocks;
             }
             sync()?;
             write(file.replace_part(old, new))?;
