@@ -128,6 +128,11 @@ fn codec_of(number: u8) -> Option<CompressionType> {
     all.into_iter().find(|compression_type| codec_number(*compression_type) == number)
 }
 
+/// The checksum that a chunk carries.
+pub(crate) fn chunk_crc(chunk: &[u8]) -> u32 {
+    chunk.first_chunk().map_or(0, |crc| u32::from_le_bytes(*crc))
+}
+
 impl BatchHeader {
     /// Length of the chunk that holds the batch when its records are plain.
     pub(crate) fn plain_chunk_len(&self) -> usize {

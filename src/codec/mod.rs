@@ -17,7 +17,7 @@ mod walk;
 
 pub(crate) use batch::{BatchBuilder, BatchHeader, LargeBuffers, RecordBatch};
 pub(crate) use chunk::{
-    CHUNK_VERSION, Chunk, ChunkError, ChunkRoom, ChunkWriter, MAX_CHUNK, MERGE_CHUNK, MERGE_PLAIN, Packing,
+    CHUNK_VERSION, Chunk, ChunkError, ChunkRoom, ChunkWriter, MAX_CHUNK, MERGE_CHUNK, MERGE_PLAIN, Packing, chunk_crc,
     decode_chunk, find_in_chunk,
 };
 pub(crate) use entry::{Entry, append_entry_len, decode_entries, encode_append};

@@ -214,7 +214,7 @@ impl<'a, 't> Sink<'a, 't> {
         let base = chunk.header.base_offset;
         let key = chunk_key(self.log, base);
         let place = self.places.put(chunk.bytes)?;
-        let index = IndexRow::of(&chunk.header, chunk.bytes.len(), place.first);
+        let index = IndexRow::of(chunk, place.first);
         self.index.append(key, &encode_row(&key, &index))?;
         self.row.add(&index);
         let comes_back = self.taken.take().is_some_and(|(taken, _)| taken == base);

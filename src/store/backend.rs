@@ -11,8 +11,10 @@ use parking_lot::Mutex;
 use redb::backends::FileBackend;
 use redb::{BackendError, StorageBackend};
 
+use super::extent::BLOCK;
 use super::file::{Foreign, Pages, StoreFile};
 use super::pages::PageFile;
+use super::sums::place_of;
 use super::trouble::{Operation, Trouble};
 use crate::disk::{DiskFile, MemoryFile};
 use crate::error::{Error, Result};
@@ -33,6 +35,8 @@ pub(super) struct Medium {
     file: Arc<StoreFile>,
     pages: PageFile,
     locks: Locks,
+    /// Whether somebody has looked what lies where.
+    looked: AtomicBool,
     /// Whether it was not closed cleanly before.
     was_open: AtomicBool,
     /// The process that opened it. One forked from it shares the file and its locks, and must change neither.
@@ -69,8 +73,15 @@ impl Medium {
     fn new(path: &Path, file: Arc<dyn DiskFile>, owner: LockOwner) -> Self {
         let file = Arc::new(StoreFile::new(file));
         let pages = PageFile::new(Arc::new(Pages(Arc::clone(&file))));
-        let (locks, was_open) = (Locks::new(owner), AtomicBool::new(false));
-        Self { path: path.to_owned(), file, pages, locks, was_open, process: Process::current() }
+        Self {
+            path: path.to_owned(),
+            file,
+            pages,
+            locks: Locks::new(owner),
+            looked: AtomicBool::new(false),
+            was_open: AtomicBool::new(false),
+            process: Process::current(),
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -88,6 +99,17 @@ impl Medium {
 
     pub(super) fn refuse_forked(&self) -> io::Result<()> {
         if self.is_forked() { Err(io::Error::other(Error::Forked)) } else { Ok(()) }
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.pages.read(offset, out).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => {
+                let at = self.file.place_of_pages(place_of(offset / BLOCK));
+                let words = "is not what was written there; restore the file from a copy";
+                io::Error::new(io::ErrorKind::InvalidData, format!("the page at byte {at} {words}"))
+            }
+            _ => error,
+        })
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
@@ -122,16 +144,18 @@ impl Medium {
     /// then. So everything is written out and read anew.
     ///
     /// A commit in one phase, as those of a vacuum are, may have become the last one before its pages or their checksums
-    /// were on the disk. redb then proves all pages by checksums of its own, and takes the commit before if it has to.
+    /// were on the disk. redb then proves all pages by checksums of its own, and takes the commit before if it has to. When the
+    /// file is opened anew after a damaged page, that would hide the damage: this process knows what it has written.
     fn look(&self) -> io::Result<()> {
+        let is_first = !self.looked.swap(true, Ordering::AcqRel);
         self.file.load()?;
         let flags = self.flags()?;
         if flags & NOT_CLOSED != 0 {
-            self.was_open.store(true, Ordering::Release);
+            self.was_open.fetch_or(is_first, Ordering::AcqRel);
             self.pages.sync()?;
             self.pages.drop_cache();
             self.file.load()?;
-            if flags & TWO_PHASES == 0 {
+            if is_first && flags & TWO_PHASES == 0 {
                 self.pages.believe_all(self.file.len_of_written_pages()?)?;
             }
         }
@@ -282,7 +306,7 @@ impl StorageBackend for Backend {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.noted(Operation::Read, self.medium.pages.read(offset, out))
+        self.noted(Operation::Read, self.medium.read(offset, out))
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {

@@ -273,7 +273,7 @@ impl StoreCheck {
             self.chunks += 1;
             self.records += u64::from(row.records);
             self.bytes += u64::from(row.bytes);
-            if IndexRow::of(&batch.header, row.bytes as usize, row.block) != *row {
+            if !row.is_of(&batch.header) {
                 self.find(format!("{}: its row in `index` says something else", chunk_words(*key)));
             }
             if seen.is_whole(*key) {

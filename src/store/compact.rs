@@ -111,7 +111,7 @@ impl Update<'_> {
         let mut new: Vec<Indexed> = Vec::new();
         let mut put = |places: &mut Places<'_>, chunk: &Chunk<'_>| -> Result<ChunkRoom> {
             let place = places.put(chunk.bytes)?;
-            let row = IndexRow::of(&chunk.header, chunk.bytes.len(), place.first);
+            let row = IndexRow::of(chunk, place.first);
             new.push((chunk_key(log, chunk.header.base_offset), row));
             Ok(ChunkRoom::FULL)
         };

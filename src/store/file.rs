@@ -229,6 +229,11 @@ impl StoreFile {
         Ok(bytes)
     }
 
+    /// Where a byte of redb's pages is in the file.
+    pub(super) fn place_of_pages(&self, offset: u64) -> u64 {
+        self.state.read().root.locate(offset, 1).map_or(offset, |(at, _)| at)
+    }
+
     /// How much of redb's pages may have been written: what lies behind is not in the file.
     pub(super) fn len_of_written_pages(&self) -> io::Result<u64> {
         let len = self.file.len()?;

@@ -18,7 +18,9 @@ use super::schema::{
 };
 use super::space::FREE;
 use super::trouble::FromRedb;
-use crate::codec::{BatchHeader, CHUNK_VERSION, ChunkError, Piece, Place, RecordBatch, decode_chunk, find_in_chunk};
+use crate::codec::{
+    BatchHeader, CHUNK_VERSION, ChunkError, Piece, Place, RecordBatch, chunk_crc, decode_chunk, find_in_chunk,
+};
 use crate::error::{Error, Result};
 use crate::retention::Segment;
 use crate::types::{LogId, Offset, OffsetAndTimestamp, StoreId, TopicId, TopicNumber};
@@ -335,7 +337,7 @@ impl<'h> Snapshot<'h> {
     ) -> Result<Option<RecordBatch>> {
         let bytes = self.handle.read_extent(row.extent(), row.bytes as usize)?;
         let (header, found) = find_in_chunk(&bytes, topic, offset).map_err(|error| unreadable_chunk(key, error))?;
-        check_place(key, row, &header)?;
+        check_place(key, row, &header, chunk_crc(&bytes))?;
         Ok(found)
     }
 }
@@ -518,8 +520,9 @@ pub(super) fn chunks_of(log: LogId) -> RangeInclusive<ChunkKey> {
 
 /// Decodes a chunk, and sees to it that it is the one that its row tells of.
 pub(super) fn decode_stored_chunk(key: ChunkKey, row: &IndexRow, topic: TopicId, chunk: Piece) -> Result<RecordBatch> {
+    let crc = chunk_crc(chunk.bytes());
     let batch = decode_chunk(chunk, topic).map_err(|error| unreadable_chunk(key, error))?;
-    check_place(key, row, &batch.header)?;
+    check_place(key, row, &batch.header, crc)?;
     Ok(batch)
 }
 
@@ -535,11 +538,13 @@ fn unreadable_chunk(key: ChunkKey, error: ChunkError) -> Error {
     }
 }
 
-fn check_place(key: ChunkKey, row: &IndexRow, header: &BatchHeader) -> Result<()> {
-    if (header.log, header.base_offset) == chunk_of(key) && header.last_offset == row.last_offset {
+/// Sees to it that a sound chunk is the one that its row tells of: not another one, and not one that lay there before.
+fn check_place(key: ChunkKey, row: &IndexRow, header: &BatchHeader, crc: u32) -> Result<()> {
+    let is_its_own = (header.log, header.base_offset) == chunk_of(key) && header.last_offset == row.last_offset;
+    if is_its_own && crc == row.crc {
         return Ok(());
     }
-    Err(Error::corrupt(chunk_words(key), "the chunk belongs elsewhere"))
+    Err(Error::corrupt(chunk_words(key), "the chunk there is another one"))
 }
 
 /// What a range of a table gives.

@@ -4,7 +4,7 @@ use redb::TableDefinition;
 
 use super::extent::Extent;
 use crate::checksum::crc32c_of_parts;
-use crate::codec::{BatchHeader, DecodeError, Mark, Reader, Writer};
+use crate::codec::{BatchHeader, Chunk, DecodeError, Mark, Reader, Writer, chunk_crc};
 use crate::error::{Error, Result};
 use crate::types::{LogId, Offset, TopicId, TopicName, TopicNumber};
 
@@ -401,22 +401,34 @@ pub(super) struct IndexRow {
     pub(super) bytes: u32,
     /// What it would be without compression.
     pub(super) plain_bytes: u32,
+    /// The checksum of the chunk: what lay there before, or elsewhere, is told from it.
+    pub(super) crc: u32,
     pub(super) first_timestamp: i64,
     pub(super) max_timestamp: i64,
 }
 
 impl IndexRow {
-    /// The row of a chunk of `bytes` bytes at `block`.
-    pub(super) fn of(header: &BatchHeader, bytes: usize, block: u64) -> Self {
+    /// The row of a chunk at `block`.
+    pub(super) fn of(chunk: &Chunk<'_>, block: u64) -> Self {
+        let Chunk { header, bytes } = chunk;
         Self {
             last_offset: header.last_offset,
             block,
             records: header.count,
-            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+            bytes: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
             plain_bytes: u32::try_from(header.plain_chunk_len()).unwrap_or(u32::MAX),
+            crc: chunk_crc(bytes),
             first_timestamp: header.base_timestamp,
             max_timestamp: header.max_timestamp,
         }
+    }
+
+    /// Whether it says what the batch in its chunk says.
+    pub(super) fn is_of(&self, header: &BatchHeader) -> bool {
+        let BatchHeader { last_offset, count, base_timestamp, max_timestamp, .. } = *header;
+        let plain_bytes = u32::try_from(header.plain_chunk_len()).unwrap_or(u32::MAX);
+        (self.last_offset, self.records, self.plain_bytes) == (last_offset, count, plain_bytes)
+            && (self.first_timestamp, self.max_timestamp) == (base_timestamp, max_timestamp)
     }
 
     /// The blocks that the chunk takes.
@@ -443,6 +455,7 @@ impl Row for IndexRow {
         out.put_u32(self.records);
         out.put_u32(self.bytes);
         out.put_u32(self.plain_bytes);
+        out.put_u32(self.crc);
         out.put_i64(self.first_timestamp);
         out.put_i64(self.max_timestamp);
     }
@@ -454,6 +467,7 @@ impl Row for IndexRow {
             records: reader.u32()?,
             bytes: reader.u32()?,
             plain_bytes: reader.u32()?,
+            crc: reader.u32()?,
             first_timestamp: reader.i64()?,
             max_timestamp: reader.i64()?,
         })
@@ -622,6 +636,7 @@ mod tests {
             records: 4,
             bytes: 100,
             plain_bytes: 300,
+            crc: 7,
             first_timestamp: i64::MIN,
             max_timestamp: 50,
         };

@@ -11,7 +11,7 @@ use std::io;
 use std::ops::Range;
 
 use super::extent::{BLOCK, BLOCK_LEN};
-use crate::checksum::crc32c_of_parts;
+use crate::checksum::crc32_of_parts;
 use crate::disk::DiskFile;
 
 /// How a block of checksums begins, once it has any.
@@ -151,9 +151,10 @@ pub(super) fn write_twice(file: &dyn DiskFile, group: u64, bytes: &[u8; BLOCK_LE
     file.write_at(place_of_sums(group), [*bytes, *bytes].as_flattened())
 }
 
-/// The checksum of a block: CRC-32C of its number and its bytes, but never 0: that is of a block which was never written.
+/// The checksum of a block: CRC-32 of its number and its bytes, in which rows have their CRC-32C; but never 0: that is of a block
+/// which was never written.
 pub(super) fn sum_of(block: u64, bytes: &[u8; BLOCK_LEN]) -> u32 {
-    crc32c_of_parts([&block.to_le_bytes(), bytes]).max(1)
+    crc32_of_parts([&block.to_le_bytes(), bytes]).max(1)
 }
 
 /// The group that a block belongs to, and its place in it. The first block belongs to none.
