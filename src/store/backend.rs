@@ -144,8 +144,7 @@ impl Medium {
     /// then. So everything is written out and read anew.
     ///
     /// A commit in one phase, as those of a vacuum are, may have become the last one before its pages or their checksums
-    /// were on the disk. redb then proves all pages by checksums of its own, and takes the commit before if it has to. When the
-    /// file is opened anew after a damaged page, that would hide the damage: this process knows what it has written.
+    /// were on the disk. redb then proves all pages by checksums of its own, and takes the commit before if it has to.
     fn look(&self) -> io::Result<()> {
         let is_first = !self.looked.swap(true, Ordering::AcqRel);
         self.file.load()?;
@@ -155,7 +154,7 @@ impl Medium {
             self.pages.sync()?;
             self.pages.drop_cache();
             self.file.load()?;
-            if is_first && flags & TWO_PHASES == 0 {
+            if flags & TWO_PHASES == 0 {
                 self.pages.believe_all(self.file.len_of_written_pages()?)?;
             }
         }
