@@ -3,8 +3,9 @@
 use redb::{CursorMut, ReadableTable, Table};
 use std::ops::Bound;
 
-use super::read::{chunks_of, decode_entry, decode_stored_chunk};
+use super::read::{chunks_of, decode_entry};
 use super::schema::{ChunkKey, IndexRow, PartitionRow, SegmentRow, chunk_key, chunk_of, encode_row};
+use super::snapshot::decode_stored_chunk;
 use super::space::Places;
 use super::trouble::FromRedb;
 use super::update::{Tables, Update};

@@ -13,12 +13,13 @@ use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
 use super::extent::{Extent, Extents};
 use super::keys::{COMPACTIONS, Compaction, KEYS, KeyBlock, SUPERSEDED, SupersededRow, find_key};
 use super::open::{Handle, Store, begin_write};
-use super::read::{Snapshot, decode_entry, meta, required_meta};
+use super::read::{decode_entry, meta, required_meta};
 use super::root::COPIES;
 use super::schema::{
     ChunkKey, DELETED, DeletedRow, INDEX, Identity, IndexRow, LogKey, META, NextTopic, PARTITIONS, PartitionRow, Row,
     SEGMENTS, SegmentRow, Session, TOPICS, TopicRow, chunk_of, chunk_words, log_key, log_of,
 };
+use super::snapshot::Snapshot;
 use super::space::{FREE, FreeRow, SpaceRow};
 use super::trouble::FromRedb;
 use crate::codec::{Place, RecordBatch};

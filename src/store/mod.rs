@@ -69,6 +69,7 @@ mod pages;
 mod read;
 mod root;
 mod schema;
+mod snapshot;
 mod space;
 mod sums;
 mod trouble;

@@ -11,8 +11,8 @@ use proptest::prelude::*;
 
 use super::groups::{GROUPS, OFFSETS};
 use super::open::begin_write;
-use super::read::Snapshot;
 use super::schema::PartitionRow;
+use super::snapshot::Snapshot;
 use super::trouble::FromRedb;
 use super::*;
 use crate::checksum::crc32c;
