@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use brooklet::disk::{Disk, OpenMode};
-use brooklet::{Broker, CleanupPolicy, Error, NewTopic, OffsetReset, TopicConfig, TopicPartition};
+use brooklet::{Broker, CleanupPolicy, Error, NewTopic, OffsetReset, OffsetSpec, TopicConfig, TopicPartition};
 
 use crate::crash::{Knobs, PATH, create, from_env, scale, send_one, sends};
 use crate::model::{Choices, Model, Step};
@@ -670,4 +670,42 @@ fn what_is_damaged_can_be_deleted_and_its_room_is_used_again() {
     broker.close().unwrap();
     drop(broker);
     assert!(Knobs::TINY.open(&disk).unwrap().check().unwrap().is_healthy());
+}
+
+/// To free chunks redb has to read the pages of their index. Without debug assertions only: with them, redb reads all pages of a
+/// file that it opens.
+#[test]
+#[cfg_attr(debug_assertions, ignore = "needs --release")]
+fn a_damaged_page_of_the_index_of_what_was_deleted_keeps_nothing_else_from_being_cleaned() {
+    let disk = SimDisk::new();
+    let broker = Knobs { buffer_memory: 4 << 20, checkpoint_bytes: 1 << 19, ..Knobs::TINY }.open(&disk).unwrap();
+    create("a", 1).run(&broker).unwrap();
+    create("b", 1).run(&broker).unwrap();
+    Step::Send(sends(0, 140, "a", 1, 20_000)).run(&broker).unwrap();
+    Step::Send(sends(0, 20, "b", 1, 3_000)).run(&broker).unwrap();
+    broker.close().unwrap();
+    drop(broker);
+    let sound = disk.bytes(PATH).unwrap();
+    let met = (0..sound.len()).step_by(PAGE).find_map(|page| {
+        let mut bytes = sound.clone();
+        bytes[page + 20] ^= 1;
+        disk.put(PATH, &bytes);
+        let broker = Knobs::TINY.open(&disk).ok()?;
+        for name in ["a", "b"] {
+            Step::DeleteRecords { name, partition: 0, before: Some(15) }.run(&broker).ok()?;
+        }
+        Step::DeleteRecords { name: "a", partition: 0, before: Some(120) }.run(&broker).ok()?;
+        let error = broker.clean(Duration::MAX).err()?.to_string();
+        error
+            .contains(&format!("what was deleted of topic number 0, partition 0: the page at byte {page} "))
+            .then_some(broker)
+    });
+    let broker = met.expect("a page that is read only to free what it tells of");
+    let start = |name| broker.offset_of(&TopicPartition::new(name, 0), OffsetSpec::Earliest).unwrap().unwrap();
+    assert_eq!((start("a").get(), start("b").get()), (120, 15));
+    for number in 0..5 {
+        Step::Send(sends(200 + number, 1, "b", 1, 50)).run(&broker).unwrap();
+        broker.maintain().unwrap();
+        assert_says_what_is_wrong(&broker.clean(Duration::MAX).unwrap_err());
+    }
 }
