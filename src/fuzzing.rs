@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::codec::{
     ChunkError, ChunkRoom, ChunkWriter, DecodeError, Entry, Mark, Packing, Piece, Place, RecordBatch, decode_chunk,
-    decode_entries, find_in_chunk,
+    decode_entries,
 };
 use crate::config::CompressionType;
 use crate::disk::Disk;
@@ -51,7 +51,7 @@ pub fn read_chunk(bytes: &[u8], topic: u128) -> Result<Vec<Record>, &'static str
     match decode_chunk(Piece::whole(bytes.to_vec()), topic) {
         Ok(batch) => {
             let last = batch.walk(Place::start(&batch.header)).last().map(|record| record.offset);
-            let found = last.and_then(|last| find_in_chunk(bytes, topic, last).ok()?.1);
+            let found = last.and_then(|last| batch.pick(last));
             assert_eq!(found.map(|found| found.header.base_offset), last, "the last record is found by itself");
             Ok(records_of(&batch))
         }

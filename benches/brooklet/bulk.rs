@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use brooklet::{Broker, Builder, ConsumerRecords, OffsetReset, TopicPartition};
+use brooklet::{Broker, Consumer, ConsumerRecords, OffsetReset, TopicPartition};
 use tempfile::TempDir;
 
 use crate::harness::payload::{Payload, Random, payloads};
@@ -38,9 +38,10 @@ fn load_and_read(context: &mut Context, size: usize) -> Result {
     let loaded = load(context, size)?;
     scan(context, &loaded, 100_000, Some(if size == 100 { 25.0 / 69.0 } else { 4.5 / 8.4 }))?;
     scan(context, &loaded, DEFAULT_MAX_POLL_RECORDS, None)?;
-    point_reads(context, &loaded, &Broker::builder(), "")?;
+    point_reads(context, &loaded, &Broker::open(&loaded.store)?, "")?;
     // Chunks take a little more memory than records, and half of the cache is redb's.
-    let cached = Broker::builder().cache_size(usize::try_from(loaded.count)? * loaded.size * 3);
+    let cached = Broker::builder().cache_size(usize::try_from(loaded.count)? * loaded.size * 3).open(&loaded.store)?;
+    read_all(&mut consumer(&cached, 1, DEFAULT_MAX_POLL_RECORDS)?, loaded.count)?;
     point_reads(context, &loaded, &cached, ", all in `cache_size`")
 }
 
@@ -105,18 +106,8 @@ fn scan(context: &mut Context, loaded: &Loaded, max_poll_records: usize, target:
         raws.push(per_second(count, time));
         let broker = Broker::open(&loaded.store)?;
         let mut consumer = consumer(&broker, 1, max_poll_records)?;
-        let (read, time) = timed(|| {
-            let mut read = 0;
-            while read < loaded.count {
-                let records = consumer.poll(Duration::from_secs(10))?;
-                if records.is_empty() {
-                    return Err("the scan found too few records".into());
-                }
-                read += touch(&records).0;
-            }
-            Ok(read)
-        })?;
-        ours.push(per_second(read, time));
+        let ((), time) = timed(|| read_all(&mut consumer, loaded.count))?;
+        ours.push(per_second(loaded.count, time));
     }
     let case = format!("{} B, {max_poll_records} a poll", loaded.size);
     let figure = Figure::new("scan", case, ours.median(), "/s").against("read in 64 KiB blocks", raws.median());
@@ -124,6 +115,18 @@ fn scan(context: &mut Context, loaded: &Loaded, max_poll_records: usize, target:
         Some(least) => figure.target(Target::RatioAtLeast((least * 100.0).round() / 100.0)),
         None => figure,
     })
+}
+
+fn read_all(consumer: &mut Consumer, count: u64) -> Result {
+    let mut read = 0;
+    while read < count {
+        let records = consumer.poll(Duration::from_secs(10))?;
+        if records.is_empty() {
+            return Err("the scan found too few records".into());
+        }
+        read += touch(&records).0;
+    }
+    Ok(())
 }
 
 /// Touches the ends of every key and value; the checksum of their chunk has read every byte.
@@ -141,10 +144,8 @@ pub(crate) fn touch(records: &ConsumerRecords) -> (u64, u64) {
 }
 
 /// Reads single records anywhere, each beside a `pread` of as many bytes.
-fn point_reads(context: &mut Context, loaded: &Loaded, builder: &Builder, cached: &str) -> Result {
-    let broker = builder.open(&loaded.store)?;
-    let (ours, raws) =
-        sample_point_reads(&broker, loaded.count, &loaded.raw, loaded.size, context.pick(2_000, 50_000))?;
+fn point_reads(context: &mut Context, loaded: &Loaded, broker: &Broker, cached: &str) -> Result {
+    let (ours, raws) = sample_point_reads(broker, loaded.count, &loaded.raw, loaded.size, context.pick(2_000, 50_000))?;
     let figure = Figure::new("random read", format!("{} B{cached}", loaded.size), ours.median(), "us")
         .against("pread", raws.median())
         .target(Target::AtMost(5.0))

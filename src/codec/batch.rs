@@ -63,11 +63,7 @@ impl BatchHeader {
         out.put_i64(self.max_timestamp);
         out.put_u32(self.count);
         out.put_u32(self.length);
-        let timestamp_type = match self.timestamp_type {
-            TimestampType::CreateTime => 0,
-            TimestampType::LogAppendTime => 1,
-        };
-        out.extend_from_slice(&[timestamp_type, 0, 0, 0]);
+        out.extend_from_slice(&[self.timestamp_type.number(), 0, 0, 0]);
     }
 
     pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -76,11 +72,7 @@ impl BatchHeader {
         let last_offset = decode_offset(reader)?;
         let (base_timestamp, last_timestamp, max_timestamp) = (reader.i64()?, reader.i64()?, reader.i64()?);
         let (count, length) = (reader.u32()?, reader.u32()?);
-        let timestamp_type = match reader.u8()? {
-            0 => TimestampType::CreateTime,
-            1 => TimestampType::LogAppendTime,
-            _ => return Err(DecodeError("a batch has a timestamp type that this release does not know")),
-        };
+        let timestamp_type = TimestampType::decode(reader)?;
         if reader.array()? != [0_u8; 3] {
             return Err(DecodeError("a batch has header bytes that this release does not know"));
         }
@@ -98,6 +90,24 @@ impl BatchHeader {
             length,
             timestamp_type,
         })
+    }
+}
+
+impl TimestampType {
+    /// As a batch header says it.
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            TimestampType::CreateTime => 0,
+            TimestampType::LogAppendTime => 1,
+        }
+    }
+
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        match reader.u8()? {
+            0 => Ok(TimestampType::CreateTime),
+            1 => Ok(TimestampType::LogAppendTime),
+            _ => Err(DecodeError("it has a timestamp type that this release does not know")),
+        }
     }
 }
 
@@ -178,7 +188,7 @@ impl RecordBatch {
         while walk.place().remaining > 0 {
             walk.try_skip()?.validate()?;
             max_timestamp = max_timestamp.max(walk.place().timestamp);
-            if walk.place().remaining.is_multiple_of(LANDMARK_DISTANCE) {
+            if walk.place().remaining.is_multiple_of(LANDMARK_DISTANCE) && walk.place().remaining > 0 {
                 landmarks.push(walk.place());
             }
         }
@@ -196,17 +206,44 @@ impl RecordBatch {
         Ok(self)
     }
 
-    /// The first of these records at or behind `offset`, as a batch of its own. Only it and those before it are looked at.
-    pub(super) fn pick(header: &BatchHeader, records: &[u8], offset: Offset) -> Result<Option<Self>, DecodeError> {
-        let mut walk = Walk::over(records, Place::start(header));
-        while walk.place().remaining > 0 {
-            let record = walk.try_next()?;
-            if record.offset >= offset {
-                record.raw.headers.validate()?;
-                return Ok(Some(Self::of_one(header, &record)));
-            }
+    /// The same for records out of the middle of a longer run, `timestamp` being that of the record before them. They cover
+    /// these offsets.
+    pub(super) fn of_middle(
+        (log, timestamp_type): (LogId, TimestampType),
+        (base_offset, last_offset): (Offset, Offset),
+        timestamp: i64,
+        records: &[u8],
+    ) -> Result<Self, DecodeError> {
+        let start = Place { index: 0, remaining: u32::MAX, next_offset: base_offset, timestamp };
+        let mut walk = Walk::over(records, start);
+        let first = walk.try_next()?;
+        let mut bytes = Vec::with_capacity(records.len());
+        // The first record of a batch has no timestamp delta.
+        record::encode_rebased(&mut bytes, first.raw.gap, 0, &first.raw);
+        bytes.extend_from_slice(walk.remaining());
+        let mut max_timestamp = first.timestamp;
+        while !walk.remaining().is_empty() {
+            walk.try_skip()?;
+            max_timestamp = max_timestamp.max(walk.place().timestamp);
         }
-        Ok(None)
+        let header = BatchHeader {
+            log,
+            base_offset,
+            last_offset,
+            base_timestamp: first.timestamp,
+            last_timestamp: walk.place().timestamp,
+            max_timestamp,
+            count: u32::MAX - walk.place().remaining,
+            length: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+            timestamp_type,
+        };
+        Self::of_records(header, bytes)
+    }
+
+    /// The first record at or behind `offset`, copied into a batch of its own.
+    pub(crate) fn pick(&self, offset: Offset) -> Option<Self> {
+        let record = self.walk(self.find(offset)?).next()?;
+        Some(Self::of_one(&self.header, &record))
     }
 
     /// A copy of one record of a batch.

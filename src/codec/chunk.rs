@@ -18,12 +18,11 @@
 //! KiB of them or, as no more than [`MAX_PLAIN`] bytes are collected, 16 or 8 KiB. If they do not get small enough, they become
 //! several chunks.
 
-use std::borrow::Cow;
-
 use super::batch::{BatchHeader, RecordBatch};
 use super::compress::{Compressor, decompress};
 use super::piece::Piece;
 use super::record;
+use super::section::Sections;
 use super::walk::{Place, Walk, WalkedRecord};
 use super::{DecodeError, Reader, Writer};
 use crate::checksum::crc32c;
@@ -47,7 +46,7 @@ pub(crate) const MERGE_PLAIN: usize = 32_000;
 
 const CRC_LEN: usize = 4;
 const HEADER_LEN: usize = 24;
-const PREFIX_LEN: usize = HEADER_LEN + BatchHeader::LEN;
+pub(super) const PREFIX_LEN: usize = HEADER_LEN + BatchHeader::LEN;
 
 /// Why a chunk can't be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,22 +74,6 @@ pub(crate) fn decode_chunk(chunk: Piece, topic: TopicId) -> Result<RecordBatch, 
     let header = BatchHeader::decode(&mut reader)?;
     let records = decompress(compression_type, reader.remaining(), header.length as usize)?;
     Ok(RecordBatch::of_records(header, records)?)
-}
-
-/// The first record of a chunk at or behind `offset`, as a batch of its own, and the header of the chunk's batch. Of the records,
-/// only those up to this one are looked at.
-pub(crate) fn find_in_chunk(
-    bytes: &[u8],
-    topic: TopicId,
-    offset: Offset,
-) -> Result<(BatchHeader, Option<RecordBatch>), ChunkError> {
-    let (compression_type, mut reader) = open_chunk(bytes, topic)?;
-    let header = BatchHeader::decode(&mut reader)?;
-    let records = match compression_type {
-        CompressionType::None => Cow::Borrowed(reader.remaining()),
-        _ => Cow::Owned(decompress(compression_type, reader.remaining(), header.length as usize)?),
-    };
-    Ok((header, RecordBatch::pick(&header, &records, offset)?))
 }
 
 /// Checks what lies in front of a chunk's batch header, and how its records are compressed.
@@ -145,6 +128,7 @@ impl BatchHeader {
 pub(crate) struct Chunk<'a> {
     pub(crate) header: BatchHeader,
     pub(crate) bytes: &'a [u8],
+    pub(crate) sections: Sections,
 }
 
 /// How large the next chunk may get, header included: chunks do not go over the end of a segment.
@@ -381,7 +365,11 @@ impl ChunkWriter {
         }
         seal(bytes, self.packing.topic, compression_type, &header);
         self.stretch = Stretch::of(plain_len, bytes.len());
-        self.room = emit(Chunk { header, bytes })?;
+        let sections = match compression_type {
+            CompressionType::None => Sections::of(&header, bytes),
+            _ => Sections::default(),
+        };
+        self.room = emit(Chunk { header, bytes, sections })?;
         self.begin = self.begin.map(|_| header.last_offset.next());
         self.bytes.clear();
         Ok(())
@@ -753,13 +741,13 @@ mod tests {
             let mut writer = ChunkWriter::new(Packing::plain(TOPIC));
             let mut chunks = Vec::new();
             let mut emit = |chunk: Chunk<'_>| -> Result<ChunkRoom, ()> {
-                chunks.push((decode(chunk.bytes).unwrap(), chunk.bytes.to_vec()));
+                chunks.push(decode(chunk.bytes).unwrap());
                 Ok(ChunkRoom::FULL)
             };
             writer.push_kept(&batch, |offset| offset.get() % 8 >= dropped && offset.get() >= from, &mut emit).unwrap();
             writer.cover_up_to(Offset::new(500));
             writer.flush(&mut emit).unwrap();
-            for (batch, bytes) in &chunks {
+            for batch in &chunks {
                 let all = records(batch);
                 for offset in batch.header.base_offset.get()..=501 {
                     let left = all.iter().filter(|(other, ..)| *other >= offset).count();
@@ -767,9 +755,7 @@ mod tests {
                     let found = place.map_or(0, |place| batch.walk(place).count());
                     prop_assert_eq!(found, left, "{}", offset);
                     prop_assert_eq!(place.map_or(0, |place| place.remaining as usize), left, "{}", offset);
-                    let (header, alone) = find_in_chunk(bytes, TOPIC, Offset::new(offset)).unwrap();
-                    prop_assert_eq!(header, batch.header);
-                    let alone = alone.map(|alone| records(&alone));
+                    let alone = batch.pick(Offset::new(offset)).map(|alone| records(&alone));
                     prop_assert_eq!(alone, all.iter().find(|(other, ..)| *other >= offset).map(|found| vec![found.clone()]));
                 }
             }
@@ -811,7 +797,6 @@ mod tests {
                 if let Ok(batch) = decode(&forged(&chunk, at % (chunk.len() - 4) + 4, to)) {
                     prop_assert_eq!(records(&batch).len(), batch.header.count as usize);
                 }
-                let _ = find_in_chunk(&forged(&chunk, at % (chunk.len() - 4) + 4, to), TOPIC, Offset::new(at as u64));
             }
         }
     }

@@ -12,13 +12,14 @@ mod group;
 mod mark;
 mod piece;
 mod record;
+mod section;
 mod varint;
 mod walk;
 
 pub(crate) use batch::{BatchBuilder, BatchHeader, LargeBuffers, RecordBatch};
 pub(crate) use chunk::{
     CHUNK_VERSION, Chunk, ChunkError, ChunkRoom, ChunkWriter, MAX_CHUNK, MERGE_CHUNK, MERGE_PLAIN, Packing, chunk_crc,
-    decode_chunk, find_in_chunk,
+    decode_chunk,
 };
 pub(crate) use entry::{Entry, append_entry_len, decode_entries, encode_append};
 pub(crate) use group::{
@@ -27,6 +28,7 @@ pub(crate) use group::{
 pub(crate) use mark::Mark;
 pub(crate) use piece::Piece;
 pub(crate) use record::{HeaderIter, RawHeader, RecordParts, encoded_len};
+pub(crate) use section::{Outline, Part, Sections};
 pub(crate) use walk::{Place, Walk, WalkedRecord};
 
 /// Why bytes are not what they should be. The caller knows where they came from and makes an

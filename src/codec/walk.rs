@@ -9,7 +9,7 @@ use crate::types::Offset;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
     /// Index into the records' bytes of the next record.
-    index: usize,
+    pub(super) index: usize,
     /// Records from here to the batch's end.
     pub(crate) remaining: u32,
     /// The smallest offset that the next record can have.
@@ -59,6 +59,12 @@ impl<'a> WalkedRecord<'a> {
     pub(crate) fn headers(&self) -> HeaderIter<'a> {
         self.raw.headers
     }
+
+    /// Whether the other one has the same offset, timestamp and contents.
+    pub(crate) fn is_same_as(&self, other: &WalkedRecord<'_>) -> bool {
+        (self.offset, self.timestamp) == (other.offset, other.timestamp)
+            && (self.raw.body_flags, self.raw.body) == (other.raw.body_flags, other.raw.body)
+    }
 }
 
 /// Walks a batch's records.
@@ -77,6 +83,11 @@ impl<'a> Walk<'a> {
     /// Where the walk stands.
     pub(crate) fn place(&self) -> Place {
         self.place
+    }
+
+    /// The records from there on.
+    pub(super) fn remaining(&self) -> &'a [u8] {
+        self.reader.remaining()
     }
 
     /// Goes past the next record without looking into it; `None` behind the last one.

@@ -10,10 +10,11 @@ use crate::types::{Offset, TopicPartition};
 
 impl Consumer {
     /// Goes on behind damage, where there is no copy to restore: the position of each partition whose next record is in a damaged
-    /// chunk moves behind that chunk, and behind those that follow it and are damaged as well. Returns the offsets that were left
-    /// out; nothing, when every next record can be read.
+    /// section moves behind that, and behind those that follow it and are damaged as well. Returns the offsets that were left out;
+    /// nothing, when every next record can be read.
     ///
-    /// A chunk has some 32 KiB of records. Nothing of a damaged one is given out, as nobody knows which of its bytes are wrong.
+    /// A section has some 4 KiB of records, or one that is longer; where records are compressed, all of a chunk, up to 64 KiB of
+    /// them. Nothing of a damaged one is given out, as nobody knows which of its bytes are wrong.
     ///
     /// ```
     /// # use brooklet::{Broker, Consumer, ConsumerRecords, Error};

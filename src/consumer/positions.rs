@@ -12,7 +12,7 @@ use crate::engine::{Engine, PartitionLog, Waiter};
 use crate::error::Result;
 use crate::types::{Offset, OffsetSpec};
 
-/// Bytes read from the log at once: one chunk after a seek, twice as much each time reading goes on from there.
+/// Bytes read from the log at once: a section of a chunk after a seek, twice as much each time reading goes on from there.
 const MIN_READ_AHEAD: usize = 4 << 10;
 const MAX_READ_AHEAD: usize = 256 << 10;
 

@@ -1,6 +1,7 @@
-//! Chunks that were read from the store lately, so that many consumers of the same records share one copy.
+//! Chunks, and parts of chunks, that were read from the store lately, so that many consumers of the same records share one copy.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::codec::RecordBatch;
@@ -8,7 +9,7 @@ use crate::types::{LogId, Offset};
 
 type Key = (LogId, Offset);
 
-/// Decoded chunks by partition and base offset; the one that came first goes first.
+/// Decoded chunks and parts of them by partition and base offset; the one that came first goes first.
 #[derive(Debug)]
 pub(crate) struct ChunkCache {
     chunks: BTreeMap<Key, Arc<RecordBatch>>,
@@ -54,10 +55,15 @@ impl ChunkCache {
         self.order.retain(|(other, _)| *other != log);
     }
 
-    /// Takes chunks in, and lets the oldest go.
+    /// Takes chunks in, or parts of them, and lets the oldest go.
     pub(crate) fn insert(&mut self, log: LogId, chunks: &[Arc<RecordBatch>]) {
         for chunk in chunks {
             let key = (log, chunk.header.base_offset);
+            // What was a part of it would hide the rest.
+            let within = (Bound::Excluded(key), Bound::Included((log, chunk.header.last_offset)));
+            while let Some((&part, _)) = self.chunks.range(within).next() {
+                self.bytes -= self.chunks.remove(&part).map_or(0, |part| part.size());
+            }
             self.bytes += chunk.size();
             match self.chunks.insert(key, Arc::clone(chunk)) {
                 // A checkpoint rewrote the chunk with more records in it.
@@ -112,6 +118,17 @@ mod tests {
         cache.insert(LOG, &[chunk(0, 5), chunk(5, 5), chunk(10, 5)]);
         assert!(bases(&cache, 0).is_empty());
         assert_eq!(bases(&cache, 5), [5, 10]);
+    }
+
+    #[test]
+    fn a_chunk_takes_the_place_of_its_parts() {
+        let mut cache = ChunkCache::new(1 << 20);
+        cache.insert(LOG, &[chunk(2, 3)]);
+        cache.insert(LOG, &[chunk(7, 2)]);
+        assert_eq!(bases(&cache, 4), [2]);
+        cache.insert(LOG, &[chunk(0, 9)]);
+        assert_eq!(bases(&cache, 6), [0]);
+        assert_eq!(cache.bytes, chunk(0, 9).size());
     }
 
     #[test]

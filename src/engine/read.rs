@@ -49,13 +49,13 @@ impl Engine {
         Ok(())
     }
 
-    /// The first offset at or behind `from` that is not in a damaged chunk.
+    /// The first offset at or behind `from` that is not in a damaged section, or chunk without sections.
     pub(crate) fn first_undamaged(&self, log: &PartitionLog, from: Offset) -> Result<Offset> {
         let mut at = from;
         loop {
             match self.read(log, at, 1, &mut Vec::new()) {
                 Err(Error::Corrupt { .. }) => {
-                    let next = self.store.next_chunk(log.id, at).map_err(|error| name_place(log, at, error))?;
+                    let next = self.store.next_section(log.id, at).map_err(|error| name_place(log, at, error))?;
                     // Behind the store's last chunk is the tail.
                     at = next.unwrap_or_else(|| log.end_of_stored());
                 }

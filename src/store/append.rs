@@ -3,8 +3,9 @@
 use redb::{CursorMut, ReadableTable, Table};
 use std::ops::Bound;
 
+use super::index::{IndexRow, SegmentRow, StoredChunk};
 use super::read::{chunks_of, decode_entry};
-use super::schema::{ChunkKey, IndexRow, PartitionRow, SegmentRow, chunk_key, chunk_of, encode_row};
+use super::schema::{ChunkKey, PartitionRow, chunk_key, chunk_of, encode_row};
 use super::snapshot::decode_stored_chunk;
 use super::space::Places;
 use super::trouble::FromRedb;
@@ -77,7 +78,7 @@ impl Update<'_> {
         topic: TopicId,
         timestamp_type: TimestampType,
     ) -> Result<Option<(IndexRow, RecordBatch)>> {
-        let batch = match self.read_chunk(key, &index, topic) {
+        let batch = match self.read_chunk(&index.chunk(key), topic) {
             Err(Error::UnsupportedCompressionType { .. }) => return Ok(None),
             read => read?,
         };
@@ -90,9 +91,9 @@ impl Update<'_> {
     }
 
     /// Reads a chunk, which may be of this update.
-    pub(super) fn read_chunk(&mut self, key: ChunkKey, index: &IndexRow, topic: TopicId) -> Result<RecordBatch> {
-        let bytes = self.places.read(index.extent(), index.bytes as usize)?;
-        decode_stored_chunk(key, index, topic, Piece::whole(bytes))
+    pub(super) fn read_chunk(&mut self, chunk: &StoredChunk, topic: TopicId) -> Result<RecordBatch> {
+        let bytes = self.places.read(chunk.extent(), chunk.bytes as usize)?;
+        decode_stored_chunk(chunk, topic, Piece::whole(bytes))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Checking everything that is in the store, and counting it.
+//! Checking everything that is in the store.
 //!
 //! A check goes on behind damage. A page that can't be read fails redb's handle, so each part of the check has a snapshot of its
 //! own, and the file is opened anew behind one that failed. The row of the index says which records a chunk has that can't be read.
@@ -11,20 +11,21 @@ use parking_lot::RwLockWriteGuard;
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
 
 use super::extent::{Extent, Extents};
+use super::index::{IndexRow, SegmentRow};
 use super::keys::{COMPACTIONS, Compaction, KEYS, KeyBlock, SUPERSEDED, SupersededRow, find_key};
-use super::open::{Handle, Store, begin_write};
+use super::open::{Handle, Store};
 use super::read::{decode_entry, meta, required_meta};
 use super::root::COPIES;
 use super::schema::{
-    ChunkKey, DELETED, DeletedRow, INDEX, Identity, IndexRow, LogKey, META, NextTopic, PARTITIONS, PartitionRow, Row,
-    SEGMENTS, SegmentRow, Session, TOPICS, TopicRow, chunk_of, chunk_words, log_key, log_of,
+    ChunkKey, DELETED, DeletedRow, INDEX, Identity, LogKey, META, NextTopic, PARTITIONS, PartitionRow, Row, SEGMENTS,
+    Session, TOPICS, TopicRow, chunk_of, chunk_words, log_key, log_of,
 };
 use super::snapshot::Snapshot;
 use super::space::{FREE, FreeRow, SpaceRow};
 use super::trouble::FromRedb;
 use crate::codec::{Place, RecordBatch};
 use crate::compaction::KeyHash;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::types::{LogId, Offset, TopicId};
 
 /// What a check has found and counted.
@@ -43,19 +44,6 @@ pub(crate) struct StoreCheck {
     pub(crate) groups: u64,
     /// Offsets that they have committed.
     pub(crate) offsets: u64,
-}
-
-/// How the file is used, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct StoreStats {
-    /// Length of the file.
-    pub(crate) file: u64,
-    /// Keys and values.
-    pub(crate) stored: u64,
-    /// What finding them takes.
-    pub(crate) metadata: u64,
-    /// Room that is in no use: free blocks and pages, and what is left over in the others.
-    pub(crate) unused: u64,
 }
 
 /// After more findings than these the rest is not looked for.
@@ -90,39 +78,6 @@ impl Store {
         }
         Ok(check)
     }
-
-    /// Counts the bytes of the file. It walks all of redb's pages, and waits for an update under way.
-    pub(crate) fn stats(&self) -> Result<StoreStats> {
-        let file = self.size_on_disk()?;
-        let _writer = self.writer.lock();
-        // A reader that meets a bad page fails the handle for all.
-        let counted = self.handle().count(file);
-        counted.or_else(|error| match error {
-            Error::Corrupt { .. } | Error::Io { .. } => self.alone()?.count(file),
-            error => Err(error),
-        })
-    }
-}
-
-impl Handle {
-    fn count(&self, file: u64) -> Result<StoreStats> {
-        let counted = self.trouble.guard(|| {
-            let transaction = begin_write(self.database()?)?;
-            let stats = transaction.stats().redb()?;
-            transaction.abort().redb()?;
-            let snapshot = Snapshot::of(self)?;
-            let mut chunks = 0_u64;
-            for entry in snapshot.open_table(PARTITIONS).redb()?.iter().redb()? {
-                chunks = chunks.saturating_add(decode_entry::<PartitionRow>(entry)?.1.bytes);
-            }
-            let stored = stats.stored_bytes().saturating_add(chunks);
-            let metadata = stats.metadata_bytes();
-            // What is behind the end, what is free, what is left over in the blocks of chunks and in redb's pages.
-            let unused = file.saturating_sub(stored).saturating_sub(metadata);
-            Ok(StoreStats { file, stored, metadata, unused })
-        });
-        counted.map_err(|error| self.trouble.gravest().map_or(error, |(_, cause)| cause))
-    }
 }
 
 /// The store with nobody beside.
@@ -146,6 +101,39 @@ impl Alone<'_> {
     fn view<T>(&mut self, work: impl FnOnce(&Snapshot<'_>) -> Result<T>) -> Result<Result<T>> {
         self.run(|handle| work(&Snapshot::of(handle)?))
     }
+}
+
+/// The offsets of a damaged chunk that can't be read: those of its damaged sections, if it has any, or all.
+fn lost_of(alone: &mut Alone<'_>, (key, row): (ChunkKey, &IndexRow)) -> Result<Vec<(Offset, Offset)>> {
+    let outline = row.outline(key);
+    let mut lost: Vec<(Offset, Offset)> = Vec::new();
+    for part in outline.parts() {
+        if alone.run(|handle| handle.read_part((key, row), &part))?.is_err() {
+            let (first, last) = outline.offsets(&part);
+            match lost.last_mut() {
+                Some((_, before)) if before.next() == first => *before = last,
+                _ => lost.push((first, last)),
+            }
+        }
+    }
+    Ok(if lost.is_empty() { vec![(outline.base_offset, outline.last_offset)] } else { lost })
+}
+
+/// Whether the sections of a chunk, if it has any, hold what the chunk does.
+fn are_sections_of(handle: &Handle, (key, row): (ChunkKey, &IndexRow), batch: &RecordBatch) -> Result<bool> {
+    let outline = row.outline(key);
+    if outline.sections.is_empty() {
+        return Ok(true);
+    }
+    let mut walk = batch.walk(Place::start(&batch.header));
+    for part in outline.parts() {
+        let part = handle.read_part((key, row), &part)?;
+        let mut records = part.walk(Place::start(&part.header));
+        if !records.all(|record| walk.next().is_some_and(|other| other.is_same_as(&record))) {
+            return Ok(false);
+        }
+    }
+    Ok(walk.next().is_none())
 }
 
 /// What the catalogue says, while everything else is compared with it.
@@ -254,16 +242,17 @@ impl StoreCheck {
             if self.is_enough() {
                 break;
             }
-            let (log, base) = chunk_of(*key);
+            let (log, _) = chunk_of(*key);
             let Some(topic) = known.id(key.0) else {
                 self.find(format!("{}: there is no such topic", chunk_words(*key)));
                 continue;
             };
-            let batch = match alone.run(|handle| handle.read_chunk(*key, row, topic))? {
+            let batch = match alone.run(|handle| handle.read_chunk(&row.chunk(*key), topic))? {
                 Ok(batch) => batch,
                 Err(error) => {
-                    let last = row.last_offset;
-                    self.find(format!("{log}: the offsets {base} to {last} can't be read: {error}"));
+                    for (first, last) in lost_of(alone, (*key, row))? {
+                        self.find(format!("{log}: the offsets {first} to {last} can't be read: {error}"));
+                    }
                     seen.unreadable.insert(log_key(log));
                     continue;
                 }
@@ -274,7 +263,8 @@ impl StoreCheck {
             self.chunks += 1;
             self.records += u64::from(row.records);
             self.bytes += u64::from(row.bytes);
-            if !row.is_of(&batch.header) {
+            let sections = alone.run(|handle| are_sections_of(handle, (*key, row), &batch))?;
+            if !row.is_of(&batch.header) || !sections.unwrap_or(false) {
                 self.find(format!("{}: its row in `index` says something else", chunk_words(*key)));
             }
             if seen.is_whole(*key) {

@@ -7,8 +7,9 @@
 use redb::ReadableTable;
 
 use super::free::Freed;
+use super::index::{IndexRow, SegmentRow};
 use super::read::decode_entry;
-use super::schema::{ChunkKey, IndexRow, PartitionRow, SegmentRow, chunk_key, chunk_of, chunk_words, encode_row};
+use super::schema::{ChunkKey, PartitionRow, chunk_key, chunk_of, chunk_words, encode_row};
 use super::space::Places;
 use super::trouble::FromRedb;
 use super::update::Update;
@@ -151,7 +152,7 @@ impl Update<'_> {
 
     /// Takes a chunk out, and its row of the index.
     fn take_chunk(&mut self, topic: TopicId, key: ChunkKey, chunk: &IndexRow) -> Result<RecordBatch> {
-        let batch = self.read_chunk(key, chunk, topic)?;
+        let batch = self.read_chunk(&chunk.chunk(key), topic)?;
         self.places.give_back(chunk.extent(), &self.tables)?;
         self.tables.index.remove(key).redb()?;
         Ok(batch)

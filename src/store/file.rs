@@ -10,6 +10,7 @@
 //! before anybody else changes it: the store's one writer.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -141,13 +142,14 @@ impl StoreFile {
         self.file.drop_cache();
     }
 
-    /// Reads the first `len` bytes of an extent.
-    pub(super) fn read(&self, extent: Extent, len: usize) -> io::Result<Vec<u8>> {
+    /// Reads some of the bytes of an extent.
+    pub(super) fn read(&self, extent: Extent, bytes: Range<usize>) -> io::Result<Vec<u8>> {
+        let (at, len) = ((extent.first * BLOCK).saturating_add(bytes.start as u64), bytes.len());
         // Memory is not taken before the bytes are there.
-        if len > BELIEVED_LEN && self.file.len()? < (extent.first * BLOCK).saturating_add(len as u64) {
+        if len > BELIEVED_LEN && self.file.len()? < at.saturating_add(len as u64) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        self.file.read_vec_at(extent.first * BLOCK, len)
+        self.file.read_vec_at(at, len)
     }
 
     /// Reads `len` bytes from the first block of an extent on, also of those that follow, into a buffer that is used again.
@@ -455,7 +457,7 @@ mod tests {
             assert_eq!(page(&pages, 5).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
             assert!(pages.write_at(4 * BLOCK, &[block(1), block(1)].concat()).is_err());
             for (extent, fill) in [(chunk, 9), (other, 8)] {
-                assert_eq!(file.read(extent, BLOCK_LEN).unwrap(), block(fill));
+                assert_eq!(file.read(extent, 0..BLOCK_LEN).unwrap(), block(fill));
             }
             let parts = vec![Extent { first: 2, blocks: 2 }, Extent { first: 5, blocks: 3 }];
             assert_eq!(file.parts(), (parts, 8));

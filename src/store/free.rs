@@ -6,10 +6,9 @@
 use redb::{Key, ReadableTable, Table};
 use std::ops::RangeInclusive;
 
+use super::index::{IndexRow, SegmentRow};
 use super::read::{chunks_of, decode_entry};
-use super::schema::{
-    ChunkKey, DeletedRow, IndexRow, SegmentRow, TopicRow, chunk_key, chunk_of, decode_row, encode_row,
-};
+use super::schema::{ChunkKey, DeletedRow, TopicRow, chunk_key, chunk_of, decode_row, encode_row};
 use super::trouble::FromRedb;
 use super::update::{Tables, Update};
 use crate::error::Result;

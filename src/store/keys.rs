@@ -14,8 +14,8 @@ use redb::{ReadTransaction, ReadableTable, TableDefinition};
 use super::open::Store;
 use super::read::{chunks_of, decode_entry, partition};
 use super::schema::{
-    ChunkKey, IndexRow, LogKey, Row, bytes_of_chunk_key, bytes_of_log_key, chunk_of, damaged_row, decode_row,
-    encode_row, log_key, log_of, offset, row_fields,
+    ChunkKey, LogKey, Row, bytes_of_chunk_key, bytes_of_log_key, chunk_of, damaged_row, decode_row, encode_row,
+    log_key, log_of, offset, row_fields,
 };
 use super::trouble::FromRedb;
 use super::update::Update;
@@ -410,9 +410,7 @@ impl Store {
             if partition(snapshot, log)?.is_some_and(|row| entry.offset() < row.log_start) {
                 return Ok(None);
             }
-            let chunk = snapshot.chunk_with(log, entry.offset())?;
-            let find = |(key, row): (ChunkKey, IndexRow)| snapshot.find_in_chunk(key, &row, topic, entry.offset());
-            let found = chunk.map(find).transpose()?.flatten();
+            let found = snapshot.find_record(log, topic, entry.offset())?;
             let is_it = |batch: &RecordBatch| {
                 let record = batch.walk(Place::start(&batch.header)).next();
                 record.is_some_and(|record| record.offset == entry.offset() && record.key() == Some(key))

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -116,12 +117,17 @@ impl Handle {
 
     /// Reads the first `len` bytes of an extent of the file. That it ends before is damage.
     pub(super) fn read_extent(&self, extent: Extent, len: usize) -> Result<Vec<u8>> {
+        self.read_within(extent, 0..len)
+    }
+
+    /// Reads some of the bytes of an extent.
+    pub(super) fn read_within(&self, extent: Extent, bytes: Range<usize>) -> Result<Vec<u8>> {
         let file = self.medium()?.file();
         let damaged = || Error::corrupt(format!("the store, block {}", extent.first), "the file ends before it");
         if extent.end() > file.end() {
             return Err(damaged());
         }
-        match file.read(extent, len) {
+        match file.read(extent, bytes) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(damaged()),
             read => self.noted(Operation::Read, read),
         }

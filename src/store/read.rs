@@ -7,13 +7,14 @@ use std::sync::Arc;
 use redb::{AccessGuard, Key, ReadTransaction, ReadableTable, ReadableTableMetadata, StorageError};
 
 use super::groups::{OFFSETS, all_groups};
+use super::index::{IndexRow, SegmentRow};
 use super::keys::{COMPACTIONS, KEYS, SUPERSEDED};
 use super::open::Store;
 use super::schema::{
-    ChunkKey, DELETED, DeletedRow, INDEX, Identity, IndexRow, META, MetaRow, NextTopic, PARTITIONS, PartitionRow, Row,
-    SEGMENTS, SegmentRow, Session, TOPICS, TopicRow, chunk_key, chunk_of, decode_row, log_key, log_of,
+    ChunkKey, DELETED, DeletedRow, INDEX, Identity, META, MetaRow, NextTopic, PARTITIONS, PartitionRow, Row, SEGMENTS,
+    Session, TOPICS, TopicRow, chunk_key, chunk_of, decode_row, log_key, log_of,
 };
-use super::snapshot::{Index, Snapshot, runs_of};
+use super::snapshot::{Index, Snapshot, Within, runs_of};
 use super::space::FREE;
 use super::trouble::FromRedb;
 use crate::codec::{Place, RecordBatch};
@@ -78,8 +79,8 @@ impl Store {
     }
 
     /// Reads the records of a partition from `from` up to `until`, which the store has: whole chunks, the first one holding
-    /// `from`. Stops behind the chunk with which `max_bytes` are reached; so there is one at least. Nothing when the log
-    /// start has passed `from`.
+    /// `from`, until `max_bytes` are reached. Where these are less than the first chunk has, a part of it: the section that
+    /// holds `from` and what of those behind it is wanted. Nothing when the log start has passed `from`.
     ///
     /// # Errors
     ///
@@ -96,16 +97,25 @@ impl Store {
         let reached = Cell::new(from);
         let read = self.view(|snapshot| {
             reached.set(from);
-            let rows = snapshot.rows_within(log, (from, until), max_bytes)?;
-            let mut batches = Vec::with_capacity(rows.len());
-            for run in runs_of(&rows) {
+            let chunks = match snapshot.chunks_within(log, (from, until), max_bytes)? {
+                Within::OfFirst(key, row) => {
+                    let part = snapshot.read_part((key, &row), from, max_bytes)?;
+                    return Ok(part.map(Arc::new).into_iter().collect());
+                }
+                Within::Chunks(chunks) => chunks,
+            };
+            let mut batches = Vec::with_capacity(chunks.len());
+            for run in runs_of(&chunks) {
                 for batch in snapshot.read_run(run, topic) {
                     match batch {
                         Ok(batch) => {
                             reached.set(batch.header.last_offset.next());
                             batches.push(Arc::new(batch));
                         }
-                        Err(error) if batches.is_empty() => return Err(error),
+                        Err(error) if batches.is_empty() => {
+                            let part = snapshot.read_what_is_left(log, from, error)?;
+                            return Ok(vec![Arc::new(part)]);
+                        }
                         Err(_) => return Ok(batches),
                     }
                 }
@@ -116,10 +126,17 @@ impl Store {
         Ok(())
     }
 
-    /// Where the chunk begins that follows the one with `offset`; `None` behind the last one. No chunk is read for it.
-    pub(crate) fn next_chunk(&self, log: LogId, offset: Offset) -> Result<Option<Offset>> {
-        self.view(|transaction| {
-            let index = transaction.open_table(INDEX).redb()?;
+    /// Where the section begins that follows the one with `offset`, in its chunk or the next one; `None` behind the last one.
+    /// No chunk is read for it.
+    pub(crate) fn next_section(&self, log: LogId, offset: Offset) -> Result<Option<Offset>> {
+        self.view(|snapshot| {
+            // A row that can't be read tells of no sections.
+            let here = snapshot.chunk_with(log, offset).ok().flatten();
+            let mut sections = here.into_iter().flat_map(|(key, row)| row.outline(key).bases());
+            if let Some(next) = sections.find(|base| *base > offset) {
+                return Ok(Some(next));
+            }
+            let index = snapshot.open_table(INDEX).redb()?;
             let next = index.range(chunk_key(log, offset.next())..=chunk_key(log, Offset::MAX)).redb()?.next();
             Ok(next.map(decode_entry::<IndexRow>).transpose()?.map(|(key, _)| chunk_of(key).1))
         })
@@ -311,7 +328,7 @@ impl<'s> Lookup<'s> {
     }
 
     fn load(&self, (key, row): (ChunkKey, IndexRow)) -> Result<RecordBatch> {
-        self.snapshot.read_chunk(key, &row, self.topic)
+        self.snapshot.read_chunk(&row.chunk(key), self.topic)
     }
 
     fn find_record(

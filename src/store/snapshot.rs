@@ -2,16 +2,15 @@
 
 use std::ops::{Bound, Deref};
 
-use redb::{Cursor, ReadTransaction, ReadableDatabase, ReadableTable};
+use redb::{AccessGuard, Cursor, ReadTransaction, ReadableDatabase, ReadableTable};
 
 use super::extent::{BLOCK, Extent};
+use super::index::{IndexRow, StoredChunk};
 use super::open::Handle;
 use super::read::{hole, partition};
-use super::schema::{ChunkKey, INDEX, IndexRow, chunk_key, chunk_of, chunk_words, decode_row};
+use super::schema::{ChunkKey, INDEX, chunk_key, chunk_of, chunk_words, decode_row};
 use super::trouble::FromRedb;
-use crate::codec::{
-    BatchHeader, CHUNK_VERSION, ChunkError, Piece, RecordBatch, chunk_crc, decode_chunk, find_in_chunk,
-};
+use crate::codec::{CHUNK_VERSION, ChunkError, Part, Piece, RecordBatch, chunk_crc, decode_chunk};
 use crate::error::{Error, Result};
 use crate::types::{LogId, Offset, TopicId};
 
@@ -35,61 +34,70 @@ impl<'h> Snapshot<'h> {
         Ok(Self { transaction: handle.database()?.begin_read().redb()?, handle })
     }
 
-    /// The rows of the chunks that hold the records from `from` up to `until`, until `max_bytes` are reached; one at least.
-    /// Nothing when the log start has passed `from`. What is sound before damage comes without an error.
-    pub(super) fn rows_within(
+    /// The chunks that hold the records from `from` up to `until`, until `max_bytes` are reached; one at least, or the row of the
+    /// first one, when a part of that is enough. None when the log start has passed `from`. What is sound before damage comes
+    /// without an error.
+    pub(super) fn chunks_within(
         &self,
         log: LogId,
         (from, until): (Offset, Offset),
         max_bytes: usize,
-    ) -> Result<Vec<(ChunkKey, IndexRow)>> {
+    ) -> Result<Within> {
         let index = self.open_table(INDEX).redb()?;
-        let mut chunks = Chunks::from(&index, log, from)?;
-        let mut rows: Vec<(ChunkKey, IndexRow)> = Vec::new();
+        let mut rows = Rows::from(&index, log, from)?;
+        let mut chunks: Vec<StoredChunk> = Vec::new();
         let mut bytes = 0;
         let mut expected = from;
-        while expected < until && (rows.is_empty() || bytes < max_bytes) {
-            match chunks.next() {
-                Ok(Some((key, row))) if follows(chunk_of(key).1, expected, rows.is_empty()) => {
-                    expected = row.last_offset.next();
-                    bytes = bytes.saturating_add(row.plain_bytes.max(row.bytes) as usize);
-                    rows.push((key, row));
+        while expected < until && (chunks.is_empty() || bytes < max_bytes) {
+            match rows.next() {
+                Ok(Some((chunk, row))) if follows(chunk_of(chunk.key).1, expected, chunks.is_empty()) => {
+                    expected = chunk.last_offset.next();
+                    bytes = bytes.saturating_add(chunk.plain_bytes.max(chunk.bytes) as usize);
+                    if chunks.is_empty() && max_bytes < bytes {
+                        let row: IndexRow = decode_row(&chunk.key, row.value())?;
+                        if !row.sections.is_empty() {
+                            return Ok(Within::OfFirst(chunk.key, row));
+                        }
+                    }
+                    chunks.push(chunk);
                 }
-                _ if !rows.is_empty() => break,
+                _ if !chunks.is_empty() => break,
                 Err(error) => return Err(error),
                 Ok(_) if partition(self, log)?.is_some_and(|row| row.log_start > expected) => break,
                 Ok(_) => return Err(hole(log, expected)),
             }
         }
-        Ok(rows)
+        Ok(Within::Chunks(chunks))
     }
 
     /// Reads chunks that lie side by side.
     pub(super) fn read_run<'r>(
         &'r self,
-        run: &'r [(ChunkKey, IndexRow)],
+        run: &'r [StoredChunk],
         topic: TopicId,
     ) -> impl Iterator<Item = Result<RecordBatch>> + use<'r, 'h> {
-        let first = run.first().map_or(0, |(_, row)| row.block);
+        let first = run.first().map_or(0, |chunk| chunk.block);
         let together = if run.len() > 1 { self.handle.read_together(run) } else { None };
-        run.iter().map(move |(key, row)| match &together {
+        run.iter().map(move |chunk| match &together {
             Some(bytes) => {
-                let start = usize::try_from((row.block - first) * BLOCK).unwrap_or(usize::MAX);
-                decode_stored_chunk(*key, row, topic, bytes.part(start, row.bytes as usize))
+                let start = usize::try_from((chunk.block - first) * BLOCK).unwrap_or(usize::MAX);
+                decode_stored_chunk(chunk, topic, bytes.part(start, chunk.bytes as usize))
             }
-            None => self.handle.read_chunk(*key, row, topic),
+            None => self.handle.read_chunk(chunk, topic),
         })
     }
 
     /// The row of the chunk that holds an offset, if it is there.
     pub(super) fn chunk_with(&self, log: LogId, offset: Offset) -> Result<Option<(ChunkKey, IndexRow)>> {
         let index = self.open_table(INDEX).redb()?;
-        let found = Chunks::from(&index, log, offset)?.next()?;
-        Ok(found.filter(|(key, _)| chunk_of(*key).1 <= offset))
+        let mut rows = Rows::from(&index, log, offset)?;
+        let Some((chunk, row)) = rows.next()? else { return Ok(None) };
+        let holds = chunk_of(chunk.key).1 <= offset;
+        holds.then(|| Ok((chunk.key, decode_row(&chunk.key, row.value())?))).transpose()
     }
 
-    pub(super) fn read_chunk(&self, key: ChunkKey, row: &IndexRow, topic: TopicId) -> Result<RecordBatch> {
-        self.handle.read_chunk(key, row, topic)
+    pub(super) fn read_chunk(&self, chunk: &StoredChunk, topic: TopicId) -> Result<RecordBatch> {
+        self.handle.read_chunk(chunk, topic)
     }
 
     /// Where redb's pages are.
@@ -97,30 +105,55 @@ impl<'h> Snapshot<'h> {
         Ok(self.handle.medium()?.file().parts().0)
     }
 
-    /// The first record at or behind `offset` of a chunk, as a batch of its own.
-    pub(super) fn find_in_chunk(
+    /// The first record at or behind an offset, as a batch of its own, if the chunk that holds it is there and has one.
+    pub(super) fn find_record(&self, log: LogId, topic: TopicId, offset: Offset) -> Result<Option<RecordBatch>> {
+        let Some((key, row)) = self.chunk_with(log, offset)? else { return Ok(None) };
+        let batch = match self.read_part((key, &row), offset, 1)? {
+            Some(part) => part,
+            None => self.read_chunk(&row.chunk(key), topic)?,
+        };
+        Ok(batch.pick(offset))
+    }
+
+    /// Reads the part of a chunk that begins with the section of `from` and has `max_bytes`, or ends before the next one that is
+    /// damaged. `None`: it has to be read whole.
+    pub(super) fn read_part(
         &self,
-        key: ChunkKey,
-        row: &IndexRow,
-        topic: TopicId,
-        offset: Offset,
+        (key, row): (ChunkKey, &IndexRow),
+        from: Offset,
+        max_bytes: usize,
     ) -> Result<Option<RecordBatch>> {
-        let bytes = self.handle.read_extent(row.extent(), row.bytes as usize)?;
-        let (header, found) = find_in_chunk(&bytes, topic, offset).map_err(|error| unreadable_chunk(key, error))?;
-        check_place(key, row, &header, chunk_crc(&bytes))?;
-        Ok(found)
+        let part = row.outline(key).part(from, max_bytes);
+        part.map(|part| self.handle.read_part((key, row), &part)).transpose()
+    }
+
+    /// Of a chunk that can't be read whole, the sections from the one of `from` on, up to one that is damaged. `error` is what was
+    /// found of all of it.
+    pub(super) fn read_what_is_left(&self, log: LogId, from: Offset, error: Error) -> Result<RecordBatch> {
+        if !matches!(error, Error::Corrupt { .. }) {
+            return Err(error);
+        }
+        let Some((key, row)) = self.chunk_with(log, from)? else { return Err(error) };
+        self.read_part((key, &row), from, usize::MAX)?.ok_or(error)
     }
 }
 
 impl Handle {
     /// Reads a chunk that is there.
-    pub(super) fn read_chunk(&self, key: ChunkKey, row: &IndexRow, topic: TopicId) -> Result<RecordBatch> {
-        decode_stored_chunk(key, row, topic, Piece::whole(self.read_extent(row.extent(), row.bytes as usize)?))
+    pub(super) fn read_chunk(&self, chunk: &StoredChunk, topic: TopicId) -> Result<RecordBatch> {
+        let bytes = self.read_extent(chunk.extent(), chunk.bytes as usize)?;
+        decode_stored_chunk(chunk, topic, Piece::whole(bytes))
+    }
+
+    /// Reads the sections of a part, up to the first one that is damaged; an error when that is the first one of all.
+    pub(super) fn read_part(&self, (key, row): (ChunkKey, &IndexRow), part: &Part) -> Result<RecordBatch> {
+        let bytes = self.read_within(row.extent(), part.bytes.clone())?;
+        row.outline(key).decode(part, &bytes).map_err(|error| unreadable_chunk(key, error))
     }
 
     /// Reads what several chunks take together; `None` when that failed: one by one, it shows which can be read.
-    fn read_together(&self, run: &[(ChunkKey, IndexRow)]) -> Option<Piece> {
-        let ((_, first), (_, last)) = (run.first()?, run.last()?);
+    fn read_together(&self, run: &[StoredChunk]) -> Option<Piece> {
+        let (first, last) = (run.first()?, run.last()?);
         let len = usize::try_from((last.block - first.block) * BLOCK).ok()? + last.bytes as usize;
         let file = self.medium().ok()?.file();
         file.read_together(first.extent(), len).ok().map(Piece::whole)
@@ -130,14 +163,21 @@ impl Handle {
 /// Bytes that are read together, at most: what a consumer reads ahead, and a chunk.
 const RUN_LEN: u64 = 320 << 10;
 
-/// Cuts rows into runs whose chunks lie side by side in the file.
-pub(super) fn runs_of(rows: &[(ChunkKey, IndexRow)]) -> impl Iterator<Item = &[(ChunkKey, IndexRow)]> {
-    let mut rest = rows;
+/// What there is of the records that are wanted.
+pub(super) enum Within {
+    /// No more than a part of the first chunk is wanted.
+    OfFirst(ChunkKey, IndexRow),
+    Chunks(Vec<StoredChunk>),
+}
+
+/// Cuts chunks into runs of those that lie side by side in the file.
+pub(super) fn runs_of(chunks: &[StoredChunk]) -> impl Iterator<Item = &[StoredChunk]> {
+    let mut rest = chunks;
     std::iter::from_fn(move || {
-        let (_, first) = rest.first()?;
-        let follows = |pair: &&[(ChunkKey, IndexRow)]| match pair {
-            [(_, before), (_, row)] => {
-                before.extent().end() == row.block && (row.extent().end() - first.block) * BLOCK <= RUN_LEN
+        let first = rest.first()?;
+        let follows = |pair: &&[StoredChunk]| match pair {
+            [before, chunk] => {
+                before.extent().end() == chunk.block && (chunk.extent().end() - first.block) * BLOCK <= RUN_LEN
             }
             _ => false,
         };
@@ -149,14 +189,16 @@ pub(super) fn runs_of(rows: &[(ChunkKey, IndexRow)]) -> impl Iterator<Item = &[(
 
 pub(super) type Index = redb::ReadOnlyTable<ChunkKey, &'static [u8]>;
 
+type RowBytes<'t> = AccessGuard<'t, &'static [u8]>;
+
 /// The rows of a partition's chunks, in order.
-struct Chunks<'t> {
+struct Rows<'t> {
     log: LogId,
     from: Offset,
     cursor: Cursor<'t, ChunkKey, &'static [u8]>,
 }
 
-impl<'t> Chunks<'t> {
+impl<'t> Rows<'t> {
     /// From the chunk on that holds `from`, or that is the next one behind it.
     fn from(index: &'t Index, log: LogId, from: Offset) -> Result<Self> {
         // One way down the tree: a range would go to its end as well.
@@ -165,7 +207,7 @@ impl<'t> Chunks<'t> {
         Ok(Self { log, from, cursor })
     }
 
-    fn next(&mut self) -> Result<Option<(ChunkKey, IndexRow)>> {
+    fn next(&mut self) -> Result<Option<(StoredChunk, RowBytes<'_>)>> {
         loop {
             let Some((key, row)) = self.cursor.next().redb()? else { return Ok(None) };
             let key = key.value();
@@ -174,9 +216,9 @@ impl<'t> Chunks<'t> {
                 return Ok(None);
             }
             if log == self.log {
-                let row: IndexRow = decode_row(&key, row.value())?;
-                if row.last_offset >= self.from {
-                    return Ok(Some((key, row)));
+                let chunk = StoredChunk::decode(key, row.value())?;
+                if chunk.last_offset >= self.from {
+                    return Ok(Some((chunk, row)));
                 }
             }
         }
@@ -189,11 +231,16 @@ fn follows(base: Offset, expected: Offset, first: bool) -> bool {
 }
 
 /// Decodes a chunk, and sees to it that it is the one that its row tells of.
-pub(super) fn decode_stored_chunk(key: ChunkKey, row: &IndexRow, topic: TopicId, chunk: Piece) -> Result<RecordBatch> {
-    let crc = chunk_crc(chunk.bytes());
-    let batch = decode_chunk(chunk, topic).map_err(|error| unreadable_chunk(key, error))?;
-    check_place(key, row, &batch.header, crc)?;
-    Ok(batch)
+pub(super) fn decode_stored_chunk(chunk: &StoredChunk, topic: TopicId, bytes: Piece) -> Result<RecordBatch> {
+    let crc = chunk_crc(bytes.bytes());
+    let batch = decode_chunk(bytes, topic).map_err(|error| unreadable_chunk(chunk.key, error))?;
+    let header = &batch.header;
+    // Not another one, and not one that lay there before.
+    let is_its_own = (header.log, header.base_offset) == chunk_of(chunk.key) && header.last_offset == chunk.last_offset;
+    if is_its_own && crc == chunk.crc {
+        return Ok(batch);
+    }
+    Err(Error::corrupt(chunk_words(chunk.key), "the chunk there is another one"))
 }
 
 fn unreadable_chunk(key: ChunkKey, error: ChunkError) -> Error {
@@ -206,13 +253,4 @@ fn unreadable_chunk(key: ChunkKey, error: ChunkError) -> Error {
             Error::UnsupportedVersion { what: "chunk", found: u32::from(version), supported: u32::from(CHUNK_VERSION) }
         }
     }
-}
-
-/// Sees to it that a sound chunk is the one that its row tells of: not another one, and not one that lay there before.
-fn check_place(key: ChunkKey, row: &IndexRow, header: &BatchHeader, crc: u32) -> Result<()> {
-    let is_its_own = (header.log, header.base_offset) == chunk_of(key) && header.last_offset == row.last_offset;
-    if is_its_own && crc == row.crc {
-        return Ok(());
-    }
-    Err(Error::corrupt(chunk_words(key), "the chunk there is another one"))
 }

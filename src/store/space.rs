@@ -22,10 +22,11 @@ use redb::{ReadableTable, TableDefinition};
 
 use super::extent::{BLOCK, BLOCK_LEN, Extent, Extents};
 use super::file::StoreFile;
+use super::index::IndexRow;
 use super::open::Handle;
 use super::read::{decode_entry, meta};
 use super::root::COPIES;
-use super::schema::{IndexRow, MetaRow, Row, encode_row, meta_row};
+use super::schema::{MetaRow, Row, encode_row, meta_row};
 use super::trouble::{FromRedb, Operation};
 use super::update::Tables;
 use crate::codec::{DecodeError, Reader, Writer};

@@ -26,6 +26,7 @@ use crate::error::{Error, Result};
 use crate::group::{CommittedOffset, GroupName, KeptState};
 use crate::types::{LogId, Offset, OffsetAndTimestamp, StoreId, TimestampType, TopicId, TopicName, TopicNumber};
 
+mod sections;
 mod space;
 
 const PATH: &str = "/d/app.brooklet";

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use redb::ReadableTable;
 
 use super::extent::{BLOCK, Extent};
+use super::index::IndexRow;
 use super::open::{Handle, Store};
 use super::read::decode_entry;
-use super::schema::{ChunkKey, INDEX, IndexRow, decode_row, encode_row};
+use super::schema::{ChunkKey, INDEX, decode_row, encode_row};
 use super::space::Space;
 use super::trouble::{FromRedb, Operation, Severity};
 use super::update::{Ended, Purpose, Update};

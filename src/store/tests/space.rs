@@ -2,7 +2,8 @@
 //! again, whatever became of the update that freed it. Every test ends with a check, which finds blocks with two uses.
 
 use super::super::extent::Extent;
-use super::super::schema::{IndexRow, META, MetaRow, decode_row, encode_row};
+use super::super::index::IndexRow;
+use super::super::schema::{META, MetaRow, decode_row, encode_row};
 use super::super::space::{FREE, FreeRow, SpaceRow};
 use redb::ReadableTable;
 
@@ -63,7 +64,7 @@ fn freed_blocks_rest_while_somebody_reads_and_are_used_again_then() {
     assert_eq!(free(&store), [old.extent()]);
     put(&store, 2);
     assert_ne!(row(&store, 2).block, old.block);
-    let read = records(&snapshot.read_chunk(key, &known, TOPIC).unwrap());
+    let read = records(&snapshot.read_chunk(&known.chunk(key), TOPIC).unwrap());
     assert_eq!(read, records(&batch(LOG, 0, &[0], CHUNK)));
     // Who comes later holds nothing up.
     let _later = store.readers.enter();
