@@ -756,9 +756,9 @@ fn consume_goes_on_behind_damage_when_it_is_told_to() {
     let (read, said) = (String::from_utf8(went_on.stdout).unwrap(), String::from_utf8(went_on.stderr).unwrap());
     assert_eq!(went_on.status.code(), Some(1), "{said}");
     let offsets: Vec<u64> = read.lines().map(|line| line.parse().unwrap()).collect();
-    assert_eq!(offsets, (0..20).chain(30..60).collect::<Vec<_>>(), "{said}");
-    assert!(said.contains("orders-0: the offsets 20 to 29 are left out\n"), "{said}");
-    assert!(said.ends_with("brooklet: 10 offsets were left out, as what was there is damaged\n"), "{said}");
+    assert_eq!(offsets, (0..24).chain(26..60).collect::<Vec<_>>(), "{said}");
+    assert!(said.contains("orders-0: the offsets 24 to 25 are left out\n"), "{said}");
+    assert!(said.ends_with("brooklet: 2 offsets were left out, as what was there is damaged\n"), "{said}");
 }
 
 #[test]
