@@ -216,12 +216,12 @@ impl RecordBatch {
     ) -> Result<Self, DecodeError> {
         let start = Place { index: 0, remaining: u32::MAX, next_offset: base_offset, timestamp };
         let mut walk = Walk::over(records, start);
-        let first = walk.try_next()?;
         let mut bytes = Vec::with_capacity(records.len());
         // The first record of a batch has no timestamp delta.
-        record::encode_rebased(&mut bytes, first.raw.gap, 0, &first.raw);
-        bytes.extend_from_slice(walk.remaining());
-        let mut max_timestamp = first.timestamp;
+        record::append_run(&mut bytes, 0, records)?;
+        walk.try_skip()?;
+        let base_timestamp = walk.place().timestamp;
+        let mut max_timestamp = base_timestamp;
         while !walk.remaining().is_empty() {
             walk.try_skip()?;
             max_timestamp = max_timestamp.max(walk.place().timestamp);
@@ -230,7 +230,7 @@ impl RecordBatch {
             log,
             base_offset,
             last_offset,
-            base_timestamp: first.timestamp,
+            base_timestamp,
             last_timestamp: walk.place().timestamp,
             max_timestamp,
             count: u32::MAX - walk.place().remaining,
@@ -268,13 +268,12 @@ impl RecordBatch {
         let (header, other) = (&mut self.header, &next.header);
         let fits = header.length as usize + next.records().len() + record::MAX_DELTAS <= JOINED_BATCH;
         let follows = header.last_offset.next() == other.base_offset && header.timestamp_type == other.timestamp_type;
-        let mut walk = next.walk(Place::start(other));
         let Bytes::Own(bytes) = &mut self.bytes else { return false };
-        let Some(first) = walk.next().filter(|_| fits && follows) else { return false };
         let before = bytes.len();
-        let gap = first.offset - other.base_offset;
-        record::encode_rebased(bytes, gap, first.timestamp.wrapping_sub(header.last_timestamp), &first.raw);
-        bytes.extend_from_slice(next.records().get(walk.place().index()..).unwrap_or_default());
+        let timestamp_delta = other.base_timestamp.wrapping_sub(header.last_timestamp);
+        if !fits || !follows || record::append_run(bytes, timestamp_delta, next.records()).is_err() {
+            return false;
+        }
         let added = u32::try_from(bytes.len() - before).unwrap_or(u32::MAX);
         header.length = header.length.saturating_add(added);
         header.count = header.count.saturating_add(other.count);
@@ -366,7 +365,7 @@ impl BatchBuilder {
     }
 
     /// Makes room for a record of at most `bytes`.
-    pub(crate) fn reserve(&mut self, bytes: usize, buffers: &mut LargeBuffers) {
+    pub(crate) fn reserve(&mut self, bytes: usize, buffers: &mut Buffers) {
         let needed = self.bytes.len() + bytes;
         if needed > self.bytes.capacity() {
             let mut larger = buffers.take(needed, 2 * self.bytes.capacity());
@@ -416,36 +415,43 @@ impl BatchBuilder {
     }
 }
 
-/// Large buffers that no batch uses any more, to be used again.
+/// Buffers that no batch uses any more, to be used again: large ones, and one small one.
 #[derive(Debug)]
-pub(crate) struct LargeBuffers {
-    buffers: Vec<Vec<u8>>,
-    /// The most that are kept.
+pub(crate) struct Buffers {
+    large: Vec<Vec<u8>>,
+    /// The most large ones that are kept.
     limit: usize,
+    /// Without room when there is none.
+    small: Vec<u8>,
 }
 
-impl LargeBuffers {
-    /// Keeps at most so many bytes.
+impl Buffers {
+    /// Keeps at most so many bytes of large buffers.
     pub(crate) fn new(max_bytes: usize) -> Self {
-        Self { buffers: Vec::new(), limit: max_bytes / LARGE_BUFFER }
+        Self { large: Vec::new(), limit: max_bytes / LARGE_BUFFER, small: Vec::new() }
     }
 
-    /// An empty buffer with room for `least` bytes, and better for as many as `wanted`: a large one, if that would be used for
-    /// the most part.
+    /// An empty buffer with room for `least` bytes, and better for as many as `wanted`: one that was used before, if half of it
+    /// will be used.
     pub(crate) fn take(&mut self, least: usize, wanted: usize) -> Vec<u8> {
         let bytes = wanted.min(LARGE_BUFFER).max(least);
+        if (bytes..=2 * bytes).contains(&self.small.capacity()) {
+            return std::mem::take(&mut self.small);
+        }
         if bytes <= LARGE_BUFFER / 2 || bytes > LARGE_BUFFER {
             return Vec::with_capacity(bytes);
         }
-        self.buffers.pop().unwrap_or_else(|| Vec::with_capacity(LARGE_BUFFER))
+        self.large.pop().unwrap_or_else(|| Vec::with_capacity(LARGE_BUFFER))
     }
 
-    /// Keeps the buffer of a batch that nobody else has, if it is a large one.
+    /// Keeps the buffer of a batch that nobody else has, if it is a large or a small one.
     pub(crate) fn give_back(&mut self, batch: RecordBatch) {
         let Bytes::Own(mut bytes) = batch.bytes else { return };
-        if bytes.capacity() == LARGE_BUFFER && self.buffers.len() < self.limit {
-            bytes.clear();
-            self.buffers.push(bytes);
+        bytes.clear();
+        if bytes.capacity() == LARGE_BUFFER && self.large.len() < self.limit {
+            self.large.push(bytes);
+        } else if bytes.capacity() <= JOINED_BATCH && bytes.capacity() > self.small.capacity() {
+            self.small = bytes;
         }
     }
 }
@@ -489,8 +495,18 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_small_buffer_is_used_again_for_what_fills_half_of_it() {
+        let mut buffers = Buffers::new(0);
+        let batch = |len| RecordBatch::collected(batch_of(&[1]).header, vec![0; len], 0);
+        buffers.give_back(batch(100));
+        buffers.give_back(batch(60));
+        buffers.give_back(batch(JOINED_BATCH + 1));
+        assert_eq!([101, 49, 50, 50].map(|len| buffers.take(len, 0).capacity()), [101, 49, 100, 50]);
+    }
+
+    #[test]
     fn a_large_batch_takes_a_buffer_that_was_given_back() {
-        let mut buffers = LargeBuffers::new(LARGE_BUFFER);
+        let mut buffers = Buffers::new(LARGE_BUFFER);
         let value = vec![1; LARGE_BUFFER / 4];
         let parts = RecordParts { key: None, value: Some(&value), headers: std::iter::empty::<RawHeader<'_>>() };
         let mut places = Vec::new();
@@ -505,7 +521,7 @@ pub(super) mod tests {
             places.push(batch.records().as_ptr());
             buffers.give_back(batch);
             buffers.give_back(batch_of(&[1]));
-            assert_eq!(buffers.buffers.len(), 1);
+            assert_eq!(buffers.large.len(), 1);
         }
         assert_eq!(places.first(), places.last());
     }

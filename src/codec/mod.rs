@@ -16,7 +16,7 @@ mod section;
 mod varint;
 mod walk;
 
-pub(crate) use batch::{BatchBuilder, BatchHeader, LargeBuffers, RecordBatch};
+pub(crate) use batch::{BatchBuilder, BatchHeader, Buffers, RecordBatch};
 pub(crate) use chunk::{
     CHUNK_VERSION, Chunk, ChunkError, ChunkRoom, ChunkWriter, MAX_CHUNK, MERGE_CHUNK, MERGE_PLAIN, Packing, chunk_crc,
     decode_chunk,

@@ -86,6 +86,15 @@ pub(super) fn encode_rebased(out: &mut Vec<u8>, gap: u64, timestamp_delta: i64, 
     out.extend_from_slice(record.body);
 }
 
+/// Appends a run of records whose first one gets this timestamp delta instead of its own.
+pub(super) fn append_run(out: &mut Vec<u8>, timestamp_delta: i64, records: &[u8]) -> Result<(), DecodeError> {
+    let mut reader = Reader::new(records);
+    let (flags, gap, _) = decode_front(&mut reader)?;
+    encode_deltas(out, flags & !(GAP | TIMESTAMP), gap, timestamp_delta);
+    out.extend_from_slice(reader.remaining());
+    Ok(())
+}
+
 /// The most bytes that flags and deltas take.
 pub(super) const MAX_DELTAS: usize = 1 + 10 + 10;
 
@@ -260,6 +269,13 @@ mod tests {
             encode_rebased(&mut rebased, 3, -4, &record);
             let record = decode(&mut Reader::new(&rebased)).unwrap();
             prop_assert_eq!((record.gap, record.timestamp_delta, record.value), (3, -4, value.as_deref()));
+
+            let mut run = Vec::new();
+            prop_assert!(append_run(&mut run, 9, &[bytes.as_slice(), &rebased].concat()).is_ok());
+            let mut reader = Reader::new(&run);
+            let (first, second) = (decode(&mut reader).unwrap(), decode(&mut reader).unwrap());
+            prop_assert_eq!((first.gap, first.timestamp_delta, first.value), (gap, 9, value.as_deref()));
+            prop_assert_eq!((second.gap, second.timestamp_delta, reader.is_empty()), (3, -4, true));
         }
 
         #[test]

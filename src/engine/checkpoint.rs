@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Engine;
-use super::log::PartitionLog;
+use super::log::{Last, PartitionLog, Published};
 use super::sequencer::{FinishedBatch, Group, LoggedBatch};
 use crate::codec::{GroupChanges, GroupEntry, Mark, RecordBatch};
 use crate::error::{Error, Result};
@@ -39,6 +39,8 @@ pub(crate) struct Unapplied {
 struct Portion {
     /// In the one total order.
     batches: Vec<LoggedBatch>,
+    /// The partition of the batch behind these, which only its tail holds, as it may grow.
+    growing: Option<Arc<PartitionLog>>,
     groups: GroupChanges,
     /// Behind the last of it; `None` in memory.
     end: Option<Mark>,
@@ -53,27 +55,32 @@ impl Unapplied {
         Self { closed: VecDeque::new(), open: Portion::default(), portion_bytes }
     }
 
-    /// Makes the batches of an acknowledged group visible, and keeps all of it for a checkpoint.
+    /// Makes the batches of an acknowledged group visible, and keeps all of it for a checkpoint. `true`: that gets due by it, or
+    /// due sooner. `joined` gets one of the batches that others took in, if there is one.
     pub(crate) fn publish(
         &mut self,
         batches: impl Iterator<Item = FinishedBatch>,
+        joined: &mut Option<RecordBatch>,
         group: &Group,
         end: Option<Mark>,
         at: Instant,
-    ) {
+    ) -> bool {
+        let was_empty = self.since().is_none();
+        let was_enough = self.is_enough();
         let open = &mut self.open;
         for (log, batch) in batches {
-            let last = open.batches.pop_if(|(last, _)| Arc::ptr_eq(last, &log)).map(|(_, batch)| batch);
-            let unapplied = log.publish(last, batch).into_iter().flatten();
-            open.batches.extend(unapplied.map(|batch| (Arc::clone(&log), batch)));
+            if let Some(batch) = open.publish(log, batch) {
+                *joined = Some(batch);
+            }
         }
         group.entries.iter().for_each(|entry| open.groups.add(entry.clone()));
         open.end = end;
         open.bytes += group.bytes;
         open.since.get_or_insert(at);
         if open.bytes >= self.portion_bytes {
-            self.closed.push_back(std::mem::take(open));
+            self.closed.push_back(open.take());
         }
+        was_empty || self.is_enough() != was_enough
     }
 
     /// When the oldest of it came; `None` while there is nothing.
@@ -89,13 +96,13 @@ impl Unapplied {
     /// Takes the oldest portion, if there is one.
     fn take_oldest(&mut self) -> Vec<Portion> {
         let open = &mut self.open;
-        Vec::from_iter(self.closed.pop_front().or_else(|| open.since.map(|_| std::mem::take(open))))
+        Vec::from_iter(self.closed.pop_front().or_else(|| open.since.map(|_| open.take())))
     }
 
     /// Takes everything, oldest first.
     fn take_all(&mut self) -> Vec<Portion> {
         let mut all = Vec::from(std::mem::take(&mut self.closed));
-        all.extend(self.open.since.map(|_| std::mem::take(&mut self.open)));
+        all.extend(self.open.since.map(|_| self.open.take()));
         all
     }
 
@@ -106,6 +113,37 @@ impl Unapplied {
 }
 
 impl Portion {
+    /// Makes a batch visible that follows. Gives it back where the one before has taken it in.
+    fn publish(&mut self, log: Arc<PartitionLog>, batch: RecordBatch) -> Option<RecordBatch> {
+        let may_grow = self.growing.as_ref().is_some_and(|growing| Arc::ptr_eq(growing, &log));
+        if !may_grow {
+            self.settle();
+        }
+        match log.publish(batch, if may_grow { Last::MayGrow } else { Last::Stays }) {
+            Published::Joined(batch) => return Some(batch),
+            Published::Added(before) => {
+                self.batches.extend(before.map(|before| (Arc::clone(&log), before)));
+                self.growing = Some(log);
+            }
+            Published::Nowhere => {}
+        }
+        None
+    }
+
+    /// Takes hold of the batch that came last: it grows no more.
+    fn settle(&mut self) {
+        if let Some(log) = self.growing.take() {
+            let last = log.last_in_tail();
+            self.batches.extend(last.map(|last| (log, last)));
+        }
+    }
+
+    /// Takes all of it out.
+    fn take(&mut self) -> Portion {
+        self.settle();
+        std::mem::take(self)
+    }
+
     fn batches(&self) -> impl Iterator<Item = BatchRef<'_>> {
         self.batches.iter().map(|(log, batch)| (log, &**batch))
     }
@@ -141,14 +179,33 @@ impl Engine {
         let applied = self.apply(purpose, &taken, (&[], &[]), end);
         match applied {
             Ok(()) => self.forget(taken),
-            Err(_) => self.unapplied.lock().put_back(taken),
+            Err(_) => self.put_back(taken),
         }
         let is_full = matches!(applied, Err(Error::StorageFull { .. }));
         let was_full = self.storage_full.swap(is_full, Ordering::SeqCst);
-        if is_full && !was_full {
-            self.clean_soon();
+        match (was_full, is_full) {
+            (false, true) => self.clean_soon(),
+            (true, false) => self.bell.ring_unless_awake_by(Instant::now()),
+            _ => {}
         }
         applied
+    }
+
+    /// What was taken waits again. The background thread may not have seen it meanwhile.
+    fn put_back(&self, taken: Vec<Portion>) {
+        let due = {
+            let mut unapplied = self.unapplied.lock();
+            unapplied.put_back(taken);
+            self.checkpoint_due(&unapplied)
+        };
+        due.into_iter().for_each(|due| self.bell.ring_unless_awake_by(due));
+    }
+
+    /// There may be room on the disk again: what waited for it is due.
+    pub(super) fn room_was_made(&self) {
+        if self.storage_full.swap(false, Ordering::SeqCst) {
+            self.bell.ring_unless_awake_by(Instant::now());
+        }
     }
 
     /// Commits a group of the leader's by a checkpoint that takes it too, and makes it visible. Everything acknowledged before
@@ -166,7 +223,7 @@ impl Engine {
         self.health.check()?;
         let mut taken = self.unapplied.lock().take_all();
         if let Err(error) = self.apply(Purpose::Grow, &taken, (batches, &group.entries), end) {
-            self.unapplied.lock().put_back(taken);
+            self.put_back(taken);
             return if matches!(error, Error::StorageFull { .. }) { Ok(false) } else { Err(error) };
         }
         // The tail is emptied before the end moves on: else a reader at its end would look for the group's records in it.

@@ -473,7 +473,7 @@ impl Engine {
         if freed.more {
             self.garbage.lock().add(Waste::BelowLogStart(log.id));
         }
-        self.storage_full.store(false, Ordering::SeqCst);
+        self.room_was_made();
         Ok(freed)
     }
 
@@ -526,7 +526,7 @@ impl Engine {
         if !freed.more {
             self.garbage.lock().remove(waste);
         }
-        self.storage_full.store(false, Ordering::SeqCst);
+        self.room_was_made();
         drop(turn);
         work.step(freed, started);
         Ok(())
@@ -542,7 +542,7 @@ impl Engine {
         let bytes_before = self.store.size_on_disk()?;
         self.stop_unless_damaged(self.store.vacuum())?;
         let bytes_after = self.store.size_on_disk()?;
-        self.storage_full.store(false, Ordering::SeqCst);
+        self.room_was_made();
         Ok(VacuumReport { bytes_before, bytes_after, elapsed: started.elapsed() })
     }
 

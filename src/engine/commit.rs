@@ -4,14 +4,14 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::Engine;
 use super::progress::Turn;
 use super::sequencer::{FinishedBatch, Group, GroupNumber, Listener, OpenBatch};
-use crate::codec::{encode_append, encode_group_entry};
+use crate::codec::{RecordBatch, encode_append, encode_group_entry};
 use crate::config::Durability;
 use crate::disk::DiskFile;
 use crate::error::{Error, Result};
@@ -36,11 +36,13 @@ pub(crate) struct Writer {
     batches: Vec<FinishedBatch>,
     /// An emptied vector for the next open group.
     spare: Vec<OpenBatch>,
+    /// A batch that another one has taken in: its buffer is for a batch of the next open group.
+    joined: Option<RecordBatch>,
 }
 
 impl Writer {
     pub(crate) fn new(journal: Option<Journal>) -> Self {
-        Self { journal, frame: Frame::new(), batches: Vec::new(), spare: Vec::new() }
+        Self { journal, frame: Frame::new(), batches: Vec::new(), spare: Vec::new(), joined: None }
     }
 }
 
@@ -146,6 +148,7 @@ impl Engine {
                 drop(sequencer);
                 return self.progress.step_down();
             }
+            sequencer.reuse(writer.joined.take().into_iter());
             sequencer.take_group(std::mem::take(&mut writer.spare))
         };
         writer.spare = group.finish(&mut writer.batches);
@@ -175,8 +178,10 @@ impl Engine {
                 return Ok(());
             }
         }
+        // While something waits to be synced, the background thread knows when.
+        let sync_within = if self.durable.is_behind() { None } else { self.flush_interval() };
         self.write(writer, group)?;
-        self.publish(writer, group);
+        self.publish(writer, group, sync_within);
         Ok(())
     }
 
@@ -203,16 +208,17 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes acknowledged batches visible, and hands the group to the next checkpoint.
-    fn publish(&self, writer: &mut Writer, group: &Group) {
+    /// Makes acknowledged batches visible, and hands the group to the next checkpoint. The background thread is told what it may
+    /// not know yet: that there is something to be moved into the store, or to be synced within a time.
+    fn publish(&self, writer: &mut Writer, group: &Group, sync_within: Option<Duration>) {
         let end = writer.journal.as_ref().map(Journal::end);
         let at = group.opened_at.unwrap_or_else(Instant::now);
         let checkpoint_due = {
             let mut unapplied = self.unapplied.lock();
-            unapplied.publish(writer.batches.drain(..), group, end, at);
-            self.checkpoint_due(&unapplied)
+            let is_news = unapplied.publish(writer.batches.drain(..), &mut writer.joined, group, end, at);
+            if is_news { self.checkpoint_due(&unapplied) } else { None }
         };
-        let sync_due = self.flush_interval().and_then(|interval| at.checked_add(interval));
+        let sync_due = sync_within.and_then(|interval| at.checked_add(interval));
         checkpoint_due.into_iter().chain(sync_due).for_each(|due| self.bell.ring_unless_awake_by(due));
     }
 

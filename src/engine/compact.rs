@@ -14,7 +14,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Engine;
@@ -315,7 +314,7 @@ impl Engine {
             *drops = Drops::default();
         }
         self.cache.lock().forget(log.id);
-        self.storage_full.store(false, Ordering::SeqCst);
+        self.room_was_made();
         drop(turn);
         work.step(dropped.freed, started);
         Ok(Step::More)

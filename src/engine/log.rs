@@ -32,7 +32,7 @@ pub(crate) struct PartitionLog {
     deleted: AtomicBool,
     /// As the topic's configuration says; the next checkpoint goes by them.
     layout: Mutex<Layout>,
-    /// Acknowledged batches, oldest first, without holes among them. The last one may grow while nobody else has it.
+    /// Acknowledged batches, oldest first, without holes among them. The last one may grow while no reader has it.
     tail: Mutex<VecDeque<Arc<RecordBatch>>>,
     /// The consumers that read this partition.
     waiters: Mutex<Vec<Arc<Waiter>>>,
@@ -51,6 +51,25 @@ pub(crate) enum Source {
     Store { until: Offset },
     /// Nowhere: the offset is the end.
     End,
+}
+
+/// Whether the last batch of a tail may take in what follows. It does while it is small and no reader has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Last {
+    MayGrow,
+    /// It may be on its way into the store.
+    Stays,
+}
+
+/// What became of a batch that was published.
+#[derive(Debug)]
+pub(crate) enum Published {
+    /// The last batch has taken it in, and it is of no more use.
+    Joined(RecordBatch),
+    /// It is the last batch now. The one before grows no more, if it might have.
+    Added(Option<Arc<RecordBatch>>),
+    /// The topic was deleted.
+    Nowhere,
 }
 
 impl PartitionLog {
@@ -98,30 +117,35 @@ impl PartitionLog {
         *self.layout.lock() = layout;
     }
 
-    /// Makes an acknowledged batch visible, and wakes who waits for it. `last` is the batch before it, when the caller knows
-    /// that one: if no reader has it, the new one is joined to it while it is small. Gives both, or the joined one, to be stored.
-    pub(crate) fn publish(
-        &self,
-        mut last: Option<Arc<RecordBatch>>,
-        batch: RecordBatch,
-    ) -> [Option<Arc<RecordBatch>>; 2] {
+    /// Makes an acknowledged batch visible, and wakes who waits for it.
+    pub(crate) fn publish(&self, batch: RecordBatch, last: Last) -> Published {
         let end = batch.header.last_offset.next();
-        let mut added = None;
+        let published;
         {
             let mut tail = self.tail.lock();
             // Its topic is gone: the store will not take it either.
             if self.is_deleted() {
-                return [last, None];
+                return Published::Nowhere;
             }
-            if !tail.back_mut().is_some_and(|in_tail| join(in_tail, &mut last, &batch)) {
-                let batch = Arc::new(batch);
-                tail.push_back(Arc::clone(&batch));
-                added = Some(batch);
-            }
+            let mut before = if last == Last::MayGrow { tail.back_mut() } else { None };
+            let joined =
+                before.as_mut().and_then(|before| Arc::get_mut(before)).is_some_and(|before| before.join(&batch));
+            published = if joined {
+                Published::Joined(batch)
+            } else {
+                let before = before.map(|before| Arc::clone(before));
+                tail.push_back(Arc::new(batch));
+                Published::Added(before)
+            };
             self.high_watermark.store(end.get(), Ordering::SeqCst);
         }
         self.notify();
-        [last, added]
+        published
+    }
+
+    /// The batch that came last, if it is in the tail.
+    pub(crate) fn last_in_tail(&self) -> Option<Arc<RecordBatch>> {
+        self.tail.lock().back().map(Arc::clone)
     }
 
     /// Makes a batch visible that the store has already.
@@ -224,17 +248,6 @@ impl PartitionLog {
     }
 }
 
-/// Joins a batch to the last one of the tail, if that is `last`, it is small, and no reader has it.
-fn join(in_tail: &mut Arc<RecordBatch>, last: &mut Option<Arc<RecordBatch>>, batch: &RecordBatch) -> bool {
-    if last.take_if(|last| Arc::ptr_eq(in_tail, last)).is_none() {
-        return false;
-    }
-    // Without `last`, a second handle would be a reader's.
-    let joined = Arc::get_mut(in_tail).is_some_and(|in_tail| in_tail.join(batch));
-    *last = Some(Arc::clone(in_tail));
-    joined
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,22 +277,18 @@ mod tests {
     #[test]
     fn small_batches_are_joined_while_no_reader_has_the_last_one() {
         let log = log();
-        let [_, first] = log.publish(None, batch(0, 100));
-        let [joined, added] = log.publish(first, batch(1, 100));
-        assert!(added.is_none());
+        let publish = |offset, len, last| matches!(log.publish(batch(offset, len), last), Published::Joined(_));
+        assert!(!publish(0, 100, Last::Stays));
+        assert!(publish(1, 100, Last::MayGrow));
         assert_eq!((counts(&log), log.end()), (vec![2], Offset::new(2)));
 
         let mut read = Vec::new();
         assert_eq!(log.read_tail(Offset::new(1), 1, &mut read), Source::Tail);
-        let [last, added] = log.publish(joined, batch(2, 100));
+        assert!(!publish(2, 100, Last::MayGrow));
         assert_eq!(read.first().unwrap().header.count, 2);
-        assert_eq!(last.unwrap().header.count, 2);
         assert_eq!((counts(&log), log.end()), (vec![2, 1], Offset::new(3)));
 
-        // A batch that the caller does not know may be on its way into the store.
-        let [_, large] = log.publish(None, batch(3, 20_000));
-        log.publish(large, batch(4, 100));
-        log.publish(added, batch(5, 100));
+        assert!(!publish(3, 20_000, Last::MayGrow) && !publish(4, 100, Last::MayGrow) && !publish(5, 100, Last::Stays));
         assert_eq!((counts(&log), log.end()), (vec![2, 1, 1, 1, 1], Offset::new(6)));
     }
 
@@ -287,7 +296,7 @@ mod tests {
     fn a_deleted_log_takes_nothing() {
         let log = log();
         log.delete();
-        assert_eq!(log.publish(None, batch(0, 100)).map(|batch| batch.is_some()), [false, false]);
+        assert!(matches!(log.publish(batch(0, 100), Last::MayGrow), Published::Nowhere));
         assert_eq!((counts(&log), log.end()), (vec![], Offset::ZERO));
     }
 }

@@ -36,7 +36,7 @@ use super::topic::{Topic, config_of};
 use super::topics::random_u128;
 use super::turns::Turns;
 use super::{Engine, Options};
-use crate::codec::{Entry, GroupChange, GroupChanges, GroupEntry, LargeBuffers, Mark, RecordBatch, decode_entries};
+use crate::codec::{Buffers, Entry, GroupChange, GroupChanges, GroupEntry, Mark, RecordBatch, decode_entries};
 use crate::disk::{Disk, OpenMode};
 use crate::error::{Error, Result};
 use crate::journal::{self, Journal};
@@ -105,7 +105,7 @@ impl Engine {
         let topics = topics.collect::<Result<Vec<_>>>()?;
         #[expect(clippy::cast_possible_truncation, reason = "64 of the 128 random bits are enough")]
         let random = random_u128()? as u64;
-        let buffers = LargeBuffers::new(options.buffer_memory / 2);
+        let buffers = Buffers::new(options.buffer_memory / 2);
         let sequence = journal.as_ref().map_or(0, |journal| journal.end().sequence);
         let garbage = Garbage::of(catalogue);
         Ok(Self {

@@ -99,8 +99,12 @@ impl Engine {
         if !self.reserve(bytes)? {
             return Ok(None);
         }
+        let (was_empty, bytes_before) = (sequencer.group().is_empty(), sequencer.group().bytes);
         let queued = push(&mut sequencer)?;
-        let due = self.open_group_due(&sequencer);
+        let gets_large =
+            bytes_before < self.options.large_group() && self.options.large_group() <= sequencer.group().bytes;
+        // Otherwise the background thread was told before.
+        let due = if was_empty || gets_large { self.open_group_due(&sequencer) } else { None };
         drop(sequencer);
         due.into_iter().for_each(|due| self.bell.ring_unless_awake_by(due));
         Ok(Some(queued))

@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::log::PartitionLog;
 use super::topic::Topic;
 use crate::codec::{
-    BatchBuilder, GroupEntry, LargeBuffers, RawHeader, RecordBatch, RecordParts, append_entry_len, encoded_len,
+    BatchBuilder, Buffers, GroupEntry, RawHeader, RecordBatch, RecordParts, append_entry_len, encoded_len,
     group_entry_len,
 };
 use crate::error::{Error, Result};
@@ -69,7 +69,7 @@ pub(crate) struct Sequencer {
     next_topic: TopicNumber,
     group: Group,
     /// Buffers of batches that went into the store.
-    buffers: LargeBuffers,
+    buffers: Buffers,
     /// The state of a small generator for sticky partitions.
     random: u64,
     /// No more sends: the broker is closing.
@@ -162,7 +162,7 @@ pub(crate) struct Sequenced {
 }
 
 impl Sequencer {
-    pub(crate) fn new(topics: Vec<Arc<Topic>>, next_topic: TopicNumber, buffers: LargeBuffers, random: u64) -> Self {
+    pub(crate) fn new(topics: Vec<Arc<Topic>>, next_topic: TopicNumber, buffers: Buffers, random: u64) -> Self {
         let mut sequencer = Self {
             slots: Vec::new(),
             by_name: HashMap::new(),
@@ -397,7 +397,7 @@ impl Group {
         partition: &mut PartitionSlot,
         timestamp_type: TimestampType,
         bytes: usize,
-        buffers: &mut LargeBuffers,
+        buffers: &mut Buffers,
     ) -> &mut BatchBuilder {
         let open =
             partition.open.filter(|&(number, _)| number == self.number).map(|(_, index)| index).filter(|&index| {
@@ -423,8 +423,9 @@ impl Group {
     /// Closes the batches and puts them into `finished`. Gives back the emptied vector, to be used again.
     pub(crate) fn finish(&mut self, finished: &mut Vec<FinishedBatch>) -> Vec<OpenBatch> {
         let mut batches = std::mem::take(&mut self.batches);
-        let closed = batches.drain(..).filter_map(|(log, batch)| Some((log, batch.finish()?)));
-        finished.extend(closed);
+        for (log, batch) in batches.drain(..) {
+            finished.extend(batch.finish().map(|batch| (log, batch)));
+        }
         batches
     }
 

@@ -4,7 +4,6 @@
 //! nothing acknowledged before the change can be lost while the change is kept: the law of the prefix.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::Engine;
 use super::clean::Waste;
@@ -72,7 +71,7 @@ impl Engine {
                 topic.partitions.iter().for_each(|log| log.delete());
                 self.add_garbage(topic.number);
                 self.forget_offsets_of(&topic);
-                self.storage_full.store(false, Ordering::SeqCst);
+                self.room_was_made();
                 self.wake_watchers();
                 Ok(topic.number)
             }

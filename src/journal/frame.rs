@@ -49,20 +49,9 @@ impl Frame {
     pub(super) fn seal(&mut self, at: &Mark, durable: u64) -> u32 {
         let length = u32::try_from(self.payload_len()).unwrap_or(u32::MAX);
         self.bytes.resize((HEADER_LEN + self.payload_len()).next_multiple_of(ALIGNMENT), 0);
-        let fields = [
-            &[0; CRC_LEN][..],
-            &length.to_le_bytes(),
-            &at.chain.to_le_bytes(),
-            &[0; 4],
-            &at.sequence.to_le_bytes(),
-            &at.salt.to_le_bytes(),
-            &durable.to_le_bytes(),
-        ];
-        let mut space = self.bytes.as_mut_slice();
-        for field in fields {
-            let Some((place, rest)) = space.split_at_mut_checked(field.len()) else { break };
-            place.copy_from_slice(field);
-            space = rest;
+        if let Some(header) = self.bytes.first_chunk_mut() {
+            *header =
+                FrameHeader { crc: 0, length, chain: at.chain, sequence: at.sequence, salt: at.salt, durable }.encode();
         }
         let crc = checksum(&self.bytes);
         if let Some(space) = self.bytes.get_mut(..CRC_LEN) {
@@ -97,6 +86,18 @@ pub(super) struct FrameHeader {
 }
 
 impl FrameHeader {
+    fn encode(&self) -> [u8; HEADER_LEN] {
+        let mut bytes = [0; HEADER_LEN];
+        let (words, numbers) = bytes.split_at_mut(HEADER_LEN - 3 * 8);
+        for (place, word) in words.chunks_exact_mut(4).zip([self.crc, self.length, self.chain]) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        for (place, number) in numbers.chunks_exact_mut(8).zip([self.sequence, self.salt, self.durable]) {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
+        bytes
+    }
+
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let (crc, length, chain, _zero) = (reader.u32()?, reader.u32()?, reader.u32()?, reader.u32()?);
