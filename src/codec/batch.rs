@@ -421,7 +421,7 @@ pub(crate) struct Buffers {
     large: Vec<Vec<u8>>,
     /// The most large ones that are kept.
     limit: usize,
-    /// Without room when there is none.
+    /// The one that came last: what comes next is often as long. Without room when there is none.
     small: Vec<u8>,
 }
 
@@ -450,7 +450,7 @@ impl Buffers {
         bytes.clear();
         if bytes.capacity() == LARGE_BUFFER && self.large.len() < self.limit {
             self.large.push(bytes);
-        } else if bytes.capacity() <= JOINED_BATCH && bytes.capacity() > self.small.capacity() {
+        } else if bytes.capacity() <= JOINED_BATCH {
             self.small = bytes;
         }
     }
@@ -498,8 +498,8 @@ pub(super) mod tests {
     fn a_small_buffer_is_used_again_for_what_fills_half_of_it() {
         let mut buffers = Buffers::new(0);
         let batch = |len| RecordBatch::collected(batch_of(&[1]).header, vec![0; len], 0);
-        buffers.give_back(batch(100));
         buffers.give_back(batch(60));
+        buffers.give_back(batch(100));
         buffers.give_back(batch(JOINED_BATCH + 1));
         assert_eq!([101, 49, 50, 50].map(|len| buffers.take(len, 0).capacity()), [101, 49, 100, 50]);
     }

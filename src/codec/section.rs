@@ -26,7 +26,7 @@ use crate::types::{LogId, Offset, TimestampType};
 /// A section ends with the record that makes it so long.
 const SECTION_LEN: usize = 4 << 10;
 
-/// All but the last one are as long as that.
+/// All but the last one are as long as that, or longer.
 const MAX_SECTIONS: usize = MAX_CHUNK / SECTION_LEN;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -107,11 +107,13 @@ impl Sections {
         }
     }
 
-    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    /// Those of a chunk of `chunk_len` bytes that covers `offsets` offsets behind its first one.
+    pub(crate) fn decode(reader: &mut Reader<'_>, chunk_len: usize, offsets: u64) -> Result<Self, DecodeError> {
         const TOO_FAR: DecodeError = DecodeError("a section of it is too far from the one before");
         let mut sections = Self::default();
         let mut section = Section::default();
-        for number in 0..reader.u8()? {
+        let count = reader.u8()?;
+        for number in 0..count {
             if number > 0 {
                 let length = reader.varint()?.checked_add(SECTION_LEN as u64);
                 let start = length.and_then(|length| length.checked_add(section.start.into()));
@@ -123,6 +125,10 @@ impl Sections {
             }
             section.crc = reader.u32()?;
             sections.push(section).ok_or(DecodeError("it has more sections than a chunk can have"))?;
+        }
+        let lies_within = usize::from(section.start) < chunk_len && u64::from(section.offset) <= offsets;
+        if count == 1 || (count > 0 && !lies_within) {
+            return Err(DecodeError("its sections are not those of its chunk"));
         }
         Ok(sections)
     }
@@ -297,7 +303,7 @@ mod tests {
         let mut bytes = Vec::new();
         sections.encode(&mut bytes);
         let mut reader = Reader::new(&bytes);
-        let decoded = Sections::decode(&mut reader).unwrap();
+        let decoded = Sections::decode(&mut reader, MAX_CHUNK, u64::MAX).unwrap();
         assert!(reader.is_empty());
         decoded
     }
@@ -397,7 +403,7 @@ mod tests {
             let at = at % encoded.len();
             encoded[at] = to;
             for forged in [&bytes, &encoded] {
-                let Ok(sections) = Sections::decode(&mut Reader::new(forged)) else { continue };
+                let Ok(sections) = Sections::decode(&mut Reader::new(forged), MAX_CHUNK, 1_000) else { continue };
                 let outline = Outline { sections, ..cut.outline };
                 for part in outline.part(Offset::new(offset), 5_000).into_iter().chain(outline.parts()) {
                     let bytes = cut.bytes.get(part.bytes.clone()).unwrap_or_default();

@@ -13,8 +13,9 @@ impl Consumer {
     /// section moves behind that, and behind those that follow it and are damaged as well. Returns the offsets that were left out;
     /// nothing, when every next record can be read.
     ///
-    /// A section has some 4 KiB of records, or one that is longer; where records are compressed, all of a chunk, up to 64 KiB of
-    /// them. Nothing of a damaged one is given out, as nobody knows which of its bytes are wrong.
+    /// A section has some 4 KiB of records and the one that ends it. It is all of a chunk, some 32 KiB, where timestamps are weeks
+    /// apart, and where records are compressed, up to 64 KiB of them. Nothing of a damaged one is given out, as nobody knows
+    /// which of its bytes are wrong.
     ///
     /// ```
     /// # use brooklet::{Broker, Consumer, ConsumerRecords, Error};

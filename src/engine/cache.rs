@@ -66,7 +66,7 @@ impl ChunkCache {
             }
             self.bytes += chunk.size();
             match self.chunks.insert(key, Arc::clone(chunk)) {
-                // A checkpoint rewrote the chunk with more records in it.
+                // It was a part of the chunk, or a checkpoint rewrote that with more records in it.
                 Some(old) => self.bytes -= old.size(),
                 None => self.order.push_back(key),
             }

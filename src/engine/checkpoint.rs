@@ -177,12 +177,12 @@ impl Engine {
         let Some(end) = taken.last().map(|last| last.end) else { return Ok(()) };
         let _guard = self.health.guard("a checkpoint");
         let applied = self.apply(purpose, &taken, (&[], &[]), end);
+        let is_full = matches!(applied, Err(Error::StorageFull { .. }));
+        let was_full = self.storage_full.swap(is_full, Ordering::SeqCst);
         match applied {
             Ok(()) => self.forget(taken),
             Err(_) => self.put_back(taken),
         }
-        let is_full = matches!(applied, Err(Error::StorageFull { .. }));
-        let was_full = self.storage_full.swap(is_full, Ordering::SeqCst);
         match (was_full, is_full) {
             (false, true) => self.clean_soon(),
             (true, false) => self.bell.ring_unless_awake_by(Instant::now()),
@@ -331,6 +331,9 @@ type BatchRef<'b> = (&'b Arc<PartitionLog>, &'b RecordBatch);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::{BatchBuilder, RawHeader, RecordParts};
+    use crate::config::TopicConfig;
+    use crate::types::{LogId, Offset, TimestampType, TopicId, TopicName, TopicNumber};
 
     fn portion(bytes: usize) -> Portion {
         Portion { bytes, since: Some(Instant::now()), ..Portion::default() }
@@ -338,6 +341,45 @@ mod tests {
 
     fn bytes(portions: &[Portion]) -> Vec<usize> {
         portions.iter().map(|portion| portion.bytes).collect()
+    }
+
+    #[test]
+    fn a_portion_has_every_batch_once_and_in_order_whichever_of_them_grow() {
+        let log = |partition| {
+            let id = LogId { topic: TopicNumber(1), partition };
+            let name = TopicName::new("orders").unwrap();
+            let layout = TopicConfig::default().layout();
+            Arc::new(PartitionLog::new(id, (TopicId::new(1), &name), (Offset::ZERO, Offset::ZERO), layout))
+        };
+        let batch = |log: &Arc<PartitionLog>| {
+            let mut builder = BatchBuilder::new(log.id, log.end(), TimestampType::CreateTime, Vec::new());
+            let headers = std::iter::empty::<RawHeader<'_>>();
+            builder.push(0, &RecordParts { key: None, value: Some(b"v"), headers });
+            builder.finish().unwrap()
+        };
+        let logs = [log(0), log(1)];
+        let mut portion = Portion::default();
+        let publish = |portion: &mut Portion, number: usize| {
+            let log = &logs[number];
+            portion.publish(Arc::clone(log), batch(log)).is_some()
+        };
+        let joined = [0, 0, 1, 1, 1, 0, 0].map(|number| publish(&mut portion, number));
+        assert_eq!(joined, [false, true, false, true, true, false, true]);
+        let reading = logs[0].last_in_tail();
+        assert_eq!([0, 0].map(|number| publish(&mut portion, number)), [false, true]);
+        drop(reading);
+        let counts = |portion: Portion| -> Vec<(u32, u64, u32)> {
+            let of =
+                |(log, batch): BatchRef<'_>| (log.id.partition, batch.header.base_offset.get(), batch.header.count);
+            portion.batches().map(of).collect()
+        };
+        assert_eq!(counts(portion.take()), [(0, 0, 2), (1, 0, 3), (0, 2, 2), (0, 4, 2)]);
+        // What comes next is not joined to what was taken, and what is gone is not taken.
+        assert_eq!([0, 1, 1].map(|number| publish(&mut portion, number)), [false, false, true]);
+        logs[1].delete();
+        assert!(!publish(&mut portion, 1));
+        assert_eq!(counts(portion.take()), [(0, 6, 1)]);
+        assert_eq!(logs[0].tail().iter().map(|batch| batch.header.count).sum::<u32>(), 7);
     }
 
     #[test]

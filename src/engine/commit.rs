@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
@@ -178,10 +178,8 @@ impl Engine {
                 return Ok(());
             }
         }
-        // While something waits to be synced, the background thread knows when.
-        let sync_within = if self.durable.is_behind() { None } else { self.flush_interval() };
         self.write(writer, group)?;
-        self.publish(writer, group, sync_within);
+        self.publish(writer, group);
         Ok(())
     }
 
@@ -208,9 +206,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes acknowledged batches visible, and hands the group to the next checkpoint. The background thread is told what it may
-    /// not know yet: that there is something to be moved into the store, or to be synced within a time.
-    fn publish(&self, writer: &mut Writer, group: &Group, sync_within: Option<Duration>) {
+    /// Makes acknowledged batches visible, and hands the group to the next checkpoint. The background thread is told when
+    /// that and a sync are due, unless it knows of the former.
+    fn publish(&self, writer: &mut Writer, group: &Group) {
         let end = writer.journal.as_ref().map(Journal::end);
         let at = group.opened_at.unwrap_or_else(Instant::now);
         let checkpoint_due = {
@@ -218,7 +216,8 @@ impl Engine {
             let is_news = unapplied.publish(writer.batches.drain(..), &mut writer.joined, group, end, at);
             if is_news { self.checkpoint_due(&unapplied) } else { None }
         };
-        let sync_due = sync_within.and_then(|interval| at.checked_add(interval));
+        // A sync under way may have come too early for this group and still leave nothing that the thread would wait for.
+        let sync_due = self.flush_interval().and_then(|interval| at.checked_add(interval));
         checkpoint_due.into_iter().chain(sync_due).for_each(|due| self.bell.ring_unless_awake_by(due));
     }
 

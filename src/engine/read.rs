@@ -51,15 +51,22 @@ impl Engine {
 
     /// The first offset at or behind `from` that is not in a damaged section, or chunk without sections.
     pub(crate) fn first_undamaged(&self, log: &PartitionLog, from: Offset) -> Result<Offset> {
-        let mut at = from;
+        let (mut at, mut undamaged) = (from, from);
         loop {
-            match self.read(log, at, 1, &mut Vec::new()) {
+            let mut batches = Vec::new();
+            match self.read(log, at, 1, &mut batches) {
                 Err(Error::Corrupt { .. }) => {
                     let next = self.store.next_section(log.id, at).map_err(|error| name_place(log, at, error))?;
                     // Behind the store's last chunk is the tail.
                     at = next.unwrap_or_else(|| log.end_of_stored());
+                    undamaged = at;
                 }
-                read => return read.map(|()| at),
+                Err(error) => return Err(error),
+                // Compaction may have dropped the records at the end of what a chunk covers.
+                Ok(()) => match batches.last().filter(|_| batches.iter().all(|batch| batch.find(at).is_none())) {
+                    Some(last) => at = last.header.last_offset.next(),
+                    None => return Ok(undamaged),
+                },
             }
         }
     }

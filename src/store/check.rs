@@ -222,7 +222,7 @@ impl StoreCheck {
         if let Some(index) = self.found(index) {
             let blocks = alone.view(|snapshot| self.check_blocks(snapshot, &index))?;
             self.found(blocks);
-            self.check_chunks(alone, &known, keys, &index)?;
+            self.check_chunks(alone, &known, keys, index)?;
         }
         let groups = alone.view(|transaction| self.walk_groups(transaction, &known.topics))?;
         self.found(groups);
@@ -235,22 +235,22 @@ impl StoreCheck {
         alone: &mut Alone<'_>,
         known: &Known,
         mut keys: BTreeMap<LogKey, KeyCheck>,
-        index: &BTreeMap<ChunkKey, IndexRow>,
+        index: BTreeMap<ChunkKey, IndexRow>,
     ) -> Result<()> {
         let mut seen = Seen::default();
         for (key, row) in index {
             if self.is_enough() {
                 break;
             }
-            let (log, _) = chunk_of(*key);
+            let (log, _) = chunk_of(key);
             let Some(topic) = known.id(key.0) else {
-                self.find(format!("{}: there is no such topic", chunk_words(*key)));
+                self.find(format!("{}: there is no such topic", chunk_words(key)));
                 continue;
             };
-            let batch = match alone.run(|handle| handle.read_chunk(&row.chunk(*key), topic))? {
+            let batch = match alone.run(|handle| handle.read_chunk(&row.chunk(key), topic))? {
                 Ok(batch) => batch,
                 Err(error) => {
-                    for (first, last) in lost_of(alone, (*key, row))? {
+                    for (first, last) in lost_of(alone, (key, &row))? {
                         self.find(format!("{log}: the offsets {first} to {last} can't be read: {error}"));
                     }
                     seen.unreadable.insert(log_key(log));
@@ -263,19 +263,19 @@ impl StoreCheck {
             self.chunks += 1;
             self.records += u64::from(row.records);
             self.bytes += u64::from(row.bytes);
-            let sections = alone.run(|handle| are_sections_of(handle, (*key, row), &batch))?;
+            let sections = alone.run(|handle| are_sections_of(handle, (key, &row), &batch))?;
             if !row.is_of(&batch.header) || !sections.unwrap_or(false) {
-                self.find(format!("{}: its row in `index` says something else", chunk_words(*key)));
+                self.find(format!("{}: its row in `index` says something else", chunk_words(key)));
             }
-            if seen.is_whole(*key) {
+            if seen.is_whole(key) {
                 let walked = seen.walked.entry(log_key(log)).or_insert_with(|| Walked::before(&batch));
-                self.follow(walked, &batch, row, known.log_start(log));
+                self.follow(walked, &batch, &row, known.log_start(log));
             }
             if let Some(keys) = keys.get_mut(&log_key(log)) {
                 let looked_up = alone.view(|snapshot| self.look_up_keys(snapshot, &batch, topic, keys))?;
                 self.found(looked_up);
             }
-            seen.rows.insert(*key, *row);
+            seen.rows.insert(key, row);
         }
         keys.retain(|key, _| !seen.unreadable.contains(key));
         self.check_keys(&keys);

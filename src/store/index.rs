@@ -150,7 +150,7 @@ impl Row for IndexRow {
             first_timestamp: reader.i64()?,
             max_timestamp: reader.i64()?,
             timestamp_type: TimestampType::decode(reader)?,
-            sections: Sections::decode(reader)?,
+            sections: Sections::decode(reader, bytes as usize, last_offset - chunk_of(*key).1)?,
         })
     }
 }

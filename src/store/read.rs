@@ -79,8 +79,8 @@ impl Store {
     }
 
     /// Reads the records of a partition from `from` up to `until`, which the store has: whole chunks, the first one holding
-    /// `from`, until `max_bytes` are reached. Where these are less than the first chunk has, a part of it: the section that
-    /// holds `from` and what of those behind it is wanted. Nothing when the log start has passed `from`.
+    /// `from`, until `max_bytes` are reached. Where these are less than the first chunk has, a part of it, if it has
+    /// sections: the one that holds `from` and what of those behind it is wanted. Nothing when the log start has passed `from`.
     ///
     /// # Errors
     ///
@@ -98,10 +98,7 @@ impl Store {
         let read = self.view(|snapshot| {
             reached.set(from);
             let chunks = match snapshot.chunks_within(log, (from, until), max_bytes)? {
-                Within::OfFirst(key, row) => {
-                    let part = snapshot.read_part((key, &row), from, max_bytes)?;
-                    return Ok(part.map(Arc::new).into_iter().collect());
-                }
+                Within::Part(part) => return Ok(vec![Arc::new(part)]),
                 Within::Chunks(chunks) => chunks,
             };
             let mut batches = Vec::with_capacity(chunks.len());

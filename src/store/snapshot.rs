@@ -34,9 +34,8 @@ impl<'h> Snapshot<'h> {
         Ok(Self { transaction: handle.database()?.begin_read().redb()?, handle })
     }
 
-    /// The chunks that hold the records from `from` up to `until`, until `max_bytes` are reached; one at least, or the row of the
-    /// first one, when a part of that is enough. None when the log start has passed `from`. What is sound before damage comes
-    /// without an error.
+    /// The chunks that hold the records from `from` up to `until`, until `max_bytes` are reached; one at least, or a part of one,
+    /// read, where that is enough. None when the log start has passed `from`. What is sound before damage comes without an error.
     pub(super) fn chunks_within(
         &self,
         log: LogId,
@@ -55,8 +54,8 @@ impl<'h> Snapshot<'h> {
                     bytes = bytes.saturating_add(chunk.plain_bytes.max(chunk.bytes) as usize);
                     if chunks.is_empty() && max_bytes < bytes {
                         let row: IndexRow = decode_row(&chunk.key, row.value())?;
-                        if !row.sections.is_empty() {
-                            return Ok(Within::OfFirst(chunk.key, row));
+                        if let Some(part) = row.outline(chunk.key).part(from, max_bytes) {
+                            return Ok(Within::Part(self.read_part((chunk.key, &row), &part)?));
                         }
                     }
                     chunks.push(chunk);
@@ -108,23 +107,15 @@ impl<'h> Snapshot<'h> {
     /// The first record at or behind an offset, as a batch of its own, if the chunk that holds it is there and has one.
     pub(super) fn find_record(&self, log: LogId, topic: TopicId, offset: Offset) -> Result<Option<RecordBatch>> {
         let Some((key, row)) = self.chunk_with(log, offset)? else { return Ok(None) };
-        let batch = match self.read_part((key, &row), offset, 1)? {
-            Some(part) => part,
+        let batch = match row.outline(key).part(offset, 1) {
+            Some(part) => self.read_part((key, &row), &part)?,
             None => self.read_chunk(&row.chunk(key), topic)?,
         };
         Ok(batch.pick(offset))
     }
 
-    /// Reads the part of a chunk that begins with the section of `from` and has `max_bytes`, or ends before the next one that is
-    /// damaged. `None`: it has to be read whole.
-    pub(super) fn read_part(
-        &self,
-        (key, row): (ChunkKey, &IndexRow),
-        from: Offset,
-        max_bytes: usize,
-    ) -> Result<Option<RecordBatch>> {
-        let part = row.outline(key).part(from, max_bytes);
-        part.map(|part| self.handle.read_part((key, row), &part)).transpose()
+    pub(super) fn read_part(&self, row: (ChunkKey, &IndexRow), part: &Part) -> Result<RecordBatch> {
+        self.handle.read_part(row, part)
     }
 
     /// Of a chunk that can't be read whole, the sections from the one of `from` on, up to one that is damaged. `error` is what was
@@ -134,7 +125,10 @@ impl<'h> Snapshot<'h> {
             return Err(error);
         }
         let Some((key, row)) = self.chunk_with(log, from)? else { return Err(error) };
-        self.read_part((key, &row), from, usize::MAX)?.ok_or(error)
+        match row.outline(key).part(from, usize::MAX) {
+            Some(part) => self.read_part((key, &row), &part),
+            None => Err(error),
+        }
     }
 }
 
@@ -165,8 +159,9 @@ const RUN_LEN: u64 = 320 << 10;
 
 /// What there is of the records that are wanted.
 pub(super) enum Within {
-    /// No more than a part of the first chunk is wanted.
-    OfFirst(ChunkKey, IndexRow),
+    /// These, out of a chunk that has more than is wanted.
+    Part(RecordBatch),
+    /// Chunks that are not read yet.
     Chunks(Vec<StoredChunk>),
 }
 

@@ -16,7 +16,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use brooklet::disk::{Disk, OpenMode};
-use brooklet::{Broker, CleanupPolicy, Error, NewTopic, OffsetReset, OffsetSpec, TopicConfig, TopicPartition};
+use brooklet::{
+    Broker, CleanupPolicy, Error, NewTopic, Offset, OffsetReset, OffsetSpec, ProducerRecord, TopicConfig,
+    TopicPartition,
+};
 
 use crate::crash::{Knobs, PATH, create, from_env, scale, send_one, sends};
 use crate::model::{Choices, Model, Step};
@@ -661,6 +664,37 @@ fn a_consumer_loses_no_more_than_damaged_sections() {
         let error = go_on_behind_damage(damaged, lost);
         assert!(error.to_string().contains("checksum"), "{error}");
     }
+}
+
+/// Compaction has dropped the last record of a chunk, and the position is there; the chunk behind it is damaged.
+#[test]
+fn a_consumer_between_a_chunk_and_a_damaged_one_goes_on_behind_that() {
+    let disk = SimDisk::new();
+    let broker = Knobs { buffer_memory: 1 << 20, checkpoint_bytes: 1 << 19, ..Knobs::TINY }.open(&disk).unwrap();
+    let config = TopicConfig::default().cleanup_policy(CleanupPolicy::Compact).segment_bytes(31_000);
+    broker.create_topic(NewTopic::new("a", 1).config(config.min_cleanable_dirty_ratio(0.0))).unwrap();
+    let producer = broker.producer();
+    for number in 0..30 {
+        let key = if [9, 15].contains(&number) { "twice".to_owned() } else { format!("once {number}") };
+        let value = format!("a {number} {}", ".".repeat(3_000));
+        drop(producer.send(ProducerRecord::to("a").key(&key).value(&value)).unwrap());
+    }
+    producer.flush().unwrap();
+    broker.maintain().unwrap();
+    assert!(broker.clean(Duration::MAX).unwrap().is_complete);
+    replace(&disk, b"a 10 ", b"x 10 ");
+
+    let partition = TopicPartition::new("a", 0);
+    let mut consumer = broker.consumer().offset_reset(OffsetReset::Earliest).assign([partition.clone()]).unwrap();
+    // Nothing is damaged at the record before.
+    consumer.seek(&partition, 8).unwrap();
+    assert!(consumer.skip_damaged().unwrap().is_empty());
+    consumer.seek(&partition, 9).unwrap();
+    let error = consumer.poll(Duration::ZERO).unwrap_err();
+    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+    let skipped = consumer.skip_damaged().unwrap();
+    assert_eq!(skipped, [(partition, Offset::new(9)..Offset::new(12))]);
+    assert_eq!(consumer.poll(Duration::ZERO).unwrap().iter().next().unwrap().offset(), 12);
 }
 
 /// A chunk is freed without being read.
