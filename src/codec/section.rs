@@ -336,7 +336,24 @@ mod tests {
         assert_eq!(sections(1_004, SECTION_LEN + 1_000), 1..3);
         assert_eq!(sections(1_030, usize::MAX), 7..8);
         assert_eq!(sections(1_000, usize::MAX), 0..8);
+        assert_eq!(sections(1_000, outline.start(2)), 0..2);
+        assert_eq!(sections(1_000, outline.start(2) + 1), 0..3);
         assert!(outline.part(Offset::new(999), 0).is_none());
+    }
+
+    #[test]
+    fn sections_outside_of_their_chunk_are_none_of_it() {
+        let cut = cut(&[(0, 1_020); 31], |_| true).remove(0);
+        let (list, last) = (cut.outline.sections, cut.outline.start(7));
+        let decode = |sections: &Sections, chunk_len, offsets| {
+            let mut bytes = Vec::new();
+            sections.encode(&mut bytes);
+            Sections::decode(&mut Reader::new(&bytes), chunk_len, offsets)
+        };
+        assert_eq!(decode(&list, last + 1, 28), Ok(list));
+        assert!(decode(&list, last, 28).is_err() && decode(&list, last + 1, 27).is_err());
+        assert_eq!(decode(&Sections::default(), 0, 0), Ok(Sections::default()));
+        assert!(decode(&Sections { count: 1, ..list }, last + 1, 28).is_err());
     }
 
     #[test]

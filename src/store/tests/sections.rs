@@ -3,6 +3,7 @@
 use super::super::index::IndexRow;
 use super::super::schema::{INDEX, chunk_key, decode_row, encode_row};
 use super::*;
+use crate::codec::{Reader, Sections};
 use redb::ReadableTable;
 
 /// Records of 1 KiB, 31 to a chunk, 4 to a section.
@@ -45,10 +46,8 @@ fn no_more_is_read_than_is_wanted() {
     assert_eq!(offsets(31, 5_000), (31..39).collect::<Vec<_>>());
     assert_eq!(offsets(29, 20_000), [28, 29, 30]);
     assert_eq!(offsets(10, 40_000), (0..62).collect::<Vec<_>>());
-    assert_eq!(
-        (next_section(&store, 3), next_section(&store, 29), next_section(&store, 99)),
-        (Some(4), Some(31), None)
-    );
+    let next = [3, 4, 29, 99].map(|offset| next_section(&store, offset));
+    assert_eq!(next, [Some(4), Some(8), Some(31), None]);
     for max_bytes in [1, 5_000, 40_000] {
         let all = read_all(&store, LOG, 0, max_bytes).unwrap();
         assert_eq!(all.iter().map(|(offset, ..)| *offset).collect::<Vec<_>>(), (0..100).collect::<Vec<_>>());
@@ -76,17 +75,29 @@ fn what_is_sound_in_a_damaged_chunk_is_read() {
     assert!(findings.len() == 2 && lost(39, 42) && lost(47, 54), "{findings:?}");
 }
 
-/// A row can be sound and tell of sections that the chunk does not have.
-#[test]
-fn a_row_that_lies_about_sections_is_found() {
-    let store = store_of(62);
-    let other = row(&store, 31).sections;
-    forge(&store, |transaction| {
+/// Lets the row of the first chunk tell of other sections.
+fn forge_sections(store: &Store, sections: Sections) {
+    forge(store, |transaction| {
         let key = chunk_key(LOG, Offset::ZERO);
         let mut table = transaction.open_table(INDEX).redb()?;
         let row = table.get(key).redb()?.map(|row| decode_row::<IndexRow>(&key, row.value())).unwrap()?;
-        table.insert(key, encode_row(&key, &IndexRow { sections: other, ..row }).as_slice()).redb().map(drop)
+        table.insert(key, encode_row(&key, &IndexRow { sections, ..row }).as_slice()).redb().map(drop)
     });
+}
+
+/// A row can be sound and tell of sections that the chunk does not have, or of sound ones at other offsets.
+#[test]
+fn a_row_that_lies_about_sections_is_found() {
+    let store = store_of(62);
+    let mut bytes = Vec::new();
+    row(&store, 0).sections.encode(&mut bytes);
+    assert_eq!(bytes[6], 4, "how many offsets the first section covers");
+    bytes[6] = 3;
+    forge_sections(&store, Sections::decode(&mut Reader::new(&bytes), usize::MAX, u64::MAX).unwrap());
+    let findings = store.check().unwrap().findings;
+    assert!(findings.len() == 1 && findings[0].contains("its row in `index` says something else"), "{findings:?}");
+
+    forge_sections(&store, row(&store, 31).sections);
     let error = read(&store, 5, 1).unwrap_err();
     assert!(error.to_string().contains("checksum"), "{error}");
     assert_eq!(read(&store, 5, usize::MAX).unwrap().len(), 62);
