@@ -85,14 +85,14 @@ fn forge_sections(store: &Store, sections: Sections) {
     });
 }
 
-/// A row can be sound and tell of sections that the chunk does not have, or of sound ones at other offsets.
+/// A row can be sound and tell of sections that the chunk does not have, or of sound ones at another time.
 #[test]
 fn a_row_that_lies_about_sections_is_found() {
     let store = store_of(62);
     let mut bytes = Vec::new();
     row(&store, 0).sections.encode(&mut bytes);
-    assert_eq!(bytes[6], 4, "how many offsets the first section covers");
-    bytes[6] = 3;
+    assert_eq!(bytes[6..8], [4, 0], "offsets that the first section covers, and how much younger it ends");
+    bytes[7] = 2;
     forge_sections(&store, Sections::decode(&mut Reader::new(&bytes), usize::MAX, u64::MAX).unwrap());
     let findings = store.check().unwrap().findings;
     assert!(findings.len() == 1 && findings[0].contains("its row in `index` says something else"), "{findings:?}");
