@@ -117,7 +117,8 @@ fn scan(context: &mut Context, loaded: &Loaded, max_poll_records: usize, target:
     })
 }
 
-fn read_all(consumer: &mut Consumer, count: u64) -> Result {
+/// Reads so many records, and touches them.
+pub(crate) fn read_all(consumer: &mut Consumer, count: u64) -> Result {
     let mut read = 0;
     while read < count {
         let records = consumer.poll(Duration::from_secs(10))?;

@@ -3,9 +3,9 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use brooklet::{Broker, Consumer, Producer};
+use brooklet::{Broker, Producer};
 
-use crate::bulk::{sample_point_reads, touch};
+use crate::bulk::{read_all, sample_point_reads, touch};
 use crate::durable::threads_waiting;
 use crate::harness::payload::{Payload, payloads};
 use crate::harness::raw::{self, Appended};
@@ -40,7 +40,7 @@ pub(crate) fn partitions(context: &mut Context) -> Result {
         scratch.reopen(&Broker::builder())?;
         let (_, raw) = timed(|| Ok(raw::scan(&scratch.beside("raw"), size)?))?;
         let mut consumer = consumer(&scratch.broker, partitions, 10_000)?;
-        let (_, time) = timed(|| read(&mut consumer, count))?;
+        let (_, time) = timed(|| read_all(&mut consumer, count))?;
         let figure = Figure::new("scan", &case, per_second(count, time), "/s")
             .against("read in 64 KiB blocks", per_second(count, raw))
             .plotted("partitions", "scan", x);
@@ -53,18 +53,6 @@ fn raw_append(scratch: &Scratch, payloads: &[Payload], count: u64) -> Result<Dur
     let records = payloads.iter().cycle().zip(0..count).map(|(payload, _)| payload);
     let (_, time) = timed(|| Ok(Appended::create(&scratch.beside("raw"))?.write_all_durably(records)?))?;
     Ok(time)
-}
-
-fn read(consumer: &mut Consumer, count: u64) -> Result {
-    let mut read = 0;
-    while read < count {
-        let records = consumer.poll(Duration::from_secs(10))?;
-        if records.is_empty() {
-            return Err("the scan found too few records".into());
-        }
-        read += touch(&records).0;
-    }
-    Ok(())
 }
 
 /// More producers, waiting for each record or not; more consumers of one partition.
@@ -161,7 +149,7 @@ fn record_size(context: &mut Context, size: usize) -> Result {
     scratch.reopen(&Broker::builder())?;
     let (_, raw) = timed(|| Ok(raw::scan(&scratch.beside("raw"), size)?))?;
     let mut consumer = consumer(&scratch.broker, 1, 100_000)?;
-    let ((), time) = timed(|| read(&mut consumer, count))?;
+    let ((), time) = timed(|| read_all(&mut consumer, count))?;
     let figure = Figure::new("scan", format!("records of {size} B"), megabytes(time), "MB/s")
         .against("read in blocks", megabytes(raw))
         .plotted("record size", "scan", x);
