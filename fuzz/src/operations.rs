@@ -405,8 +405,11 @@ fn refusal(state: &Model, step: &Step) -> Option<Refusal> {
             Some(log) => before.is_some_and(|before| before > log.end()).then_some(Refusal::OutOfRange),
         },
         Step::Send(sends) | Step::SendAll(sends) => sends.iter().find_map(|send| refusal_of(state, send)),
-        Step::SendAndCommit { send, .. } => refusal_of(state, send),
-        Step::Commit { name, partition, .. } => state.log(name, *partition).is_none().then_some(Refusal::Unknown),
+        // It looks up the partition's end before it sends.
+        Step::SendAndCommit { send, .. } => {
+            no_partition(state, send.name, send.partition).or_else(|| refusal_of(state, send))
+        }
+        Step::Commit { name, partition, .. } => no_partition(state, name, *partition),
         Step::DeleteGroup { group } => {
             let exists = state.commits.keys().any(|(other, _)| other == group);
             (!exists).then_some(Refusal::NoGroup)
@@ -420,7 +423,11 @@ fn refusal_of(state: &Model, send: &Send) -> Option<Refusal> {
     if send.record.to(send.name, send.partition).size() > topic.max_message_bytes as usize {
         return Some(Refusal::TooLarge);
     }
-    state.log(send.name, send.partition).is_none().then_some(Refusal::Unknown)
+    no_partition(state, send.name, send.partition)
+}
+
+fn no_partition(state: &Model, name: &str, partition: u32) -> Option<Refusal> {
+    state.log(name, partition).is_none().then_some(Refusal::Unknown)
 }
 
 /// Whether another topic's name differs only in `.` and `_`.
