@@ -21,7 +21,8 @@ use super::schema::{
     DELETED, FORMAT, Format, INDEX, Identity, META, MetaRow, NextTopic, PARTITIONS, SEGMENTS, Session, TOPICS, Updates,
     encode_row,
 };
-use super::space::{FREE, Readers, Space};
+use super::snapshot::Latest;
+use super::space::{FREE, Space};
 use super::trouble::{FromRedb, Operation, Severity, Trouble};
 use crate::disk::{Disk, OpenMode};
 use crate::error::{Error, Result};
@@ -40,7 +41,6 @@ pub(crate) struct Store {
     options: StoreOptions,
     pub(super) writer: Mutex<WriterState>,
     pub(super) handle: RwLock<Handle>,
-    pub(super) readers: Readers,
 }
 
 impl fmt::Debug for Store {
@@ -81,6 +81,7 @@ pub(super) struct Handle {
     medium: Option<Arc<Medium>>,
     /// `None` once it could not be opened anew.
     database: Option<Database>,
+    pub(super) latest: Latest,
     pub(super) trouble: Arc<Trouble>,
     /// Counted up at every opening, so that of many who met the same failure one opens anew.
     pub(super) generation: u64,
@@ -94,8 +95,9 @@ impl Handle {
         self.database.as_ref().ok_or_else(|| self.failure())
     }
 
-    /// The same for what needs it alone.
+    /// The same for what needs it alone, and leaves another state.
     pub(super) fn database_mut(&mut self) -> Result<&mut Database> {
+        self.latest.pass();
         let failure = self.failure();
         self.database.as_mut().ok_or(failure)
     }
@@ -184,7 +186,7 @@ impl Store {
 
     fn new(path: &Path, options: StoreOptions, handle: Handle, ballast: Option<Ballast>) -> Self {
         let writer = Mutex::new(WriterState { ballast, stopped: None, space: Space::default() });
-        Self { path: path.to_owned(), options, writer, handle: RwLock::new(handle), readers: Readers::default() }
+        Self { path: path.to_owned(), options, writer, handle: RwLock::new(handle) }
     }
 
     /// Bytes of the file. It does not shrink by itself; free pages in it are used again.
@@ -282,7 +284,8 @@ impl Handle {
         match (opened, trouble.gravest()) {
             (Ok(database), _) => {
                 let medium = Some(Arc::clone(medium));
-                Ok(Self { medium, database: Some(database), trouble, generation: 0, unsynced: false })
+                let latest = Latest::default();
+                Ok(Self { medium, database: Some(database), latest, trouble, generation: 0, unsynced: false })
             }
             (Err(_), Some((_, cause))) => Err(cause),
             (Err(error), None) => Err(error),
@@ -291,6 +294,7 @@ impl Handle {
 
     fn take(&mut self) -> Option<Database> {
         self.unsynced |= self.trouble.gravest().is_some_and(|(severity, _)| severity == Severity::Unsynced);
+        self.latest.pass();
         self.database.take()
     }
 

@@ -1,4 +1,4 @@
-//! Reading: the catalogue at opening, runs of records, and offsets by time. Every call opens a snapshot and closes it.
+//! Reading: the catalogue at opening, runs of records, and offsets by time. Every call looks at what the last update left.
 
 use std::cell::Cell;
 use std::ops::RangeInclusive;
@@ -11,10 +11,10 @@ use super::index::{IndexRow, SegmentRow};
 use super::keys::{COMPACTIONS, KEYS, SUPERSEDED};
 use super::open::Store;
 use super::schema::{
-    ChunkKey, DELETED, DeletedRow, INDEX, Identity, META, MetaRow, NextTopic, PARTITIONS, PartitionRow, Row, SEGMENTS,
+    ChunkKey, DELETED, DeletedRow, Identity, META, MetaRow, NextTopic, PARTITIONS, PartitionRow, Row, SEGMENTS,
     Session, TOPICS, TopicRow, chunk_key, chunk_of, decode_row, log_key, log_of,
 };
-use super::snapshot::{Index, Snapshot, Within, runs_of};
+use super::snapshot::{Snapshot, Within, runs_of};
 use super::space::FREE;
 use super::trouble::FromRedb;
 use crate::codec::{Place, RecordBatch};
@@ -60,7 +60,7 @@ impl Store {
             let is_gone = |log: LogId| deleted.iter().any(|(number, _)| *number == log.topic.0);
             // One that is missing is an error here, and would be made by an update.
             transaction.open_table(FREE).redb()?;
-            for table in [INDEX, SEGMENTS, KEYS, SUPERSEDED] {
+            for table in [SEGMENTS, KEYS, SUPERSEDED] {
                 transaction.open_table(table).redb()?;
             }
             transaction.open_table(OFFSETS).redb()?;
@@ -133,8 +133,8 @@ impl Store {
             if let Some(next) = sections.find(|base| *base > offset) {
                 return Ok(Some(next));
             }
-            let index = snapshot.open_table(INDEX).redb()?;
-            let next = index.range(chunk_key(log, offset.next())..=chunk_key(log, Offset::MAX)).redb()?.next();
+            let behind = chunk_key(log, offset.next())..=chunk_key(log, Offset::MAX);
+            let next = snapshot.index().range(behind).redb()?.next();
             Ok(next.map(decode_entry::<IndexRow>).transpose()?.map(|(key, _)| chunk_of(key).1))
         })
     }
@@ -246,7 +246,6 @@ impl Store {
 
     fn view_once<T>(&self, work: &impl Fn(&Snapshot<'_>) -> Result<T>) -> Result<T, Unread> {
         let handle = self.handle();
-        let _reading = self.readers.enter();
         let result = handle.trouble.guard(|| work(&Snapshot::of(&handle)?));
         result.map_err(|error| match handle.trouble.gravest() {
             Some((_, cause)) => Unread::Handle { generation: handle.generation, error: cause },
@@ -275,20 +274,13 @@ struct Lookup<'s> {
     snapshot: &'s Snapshot<'s>,
     log: LogId,
     topic: TopicId,
-    index: Index,
     segments: redb::ReadOnlyTable<ChunkKey, &'static [u8]>,
 }
 
 impl<'s> Lookup<'s> {
     fn open(snapshot: &'s Snapshot<'_>, log: LogId, topic: TopicId) -> Result<Self> {
         let transaction = &**snapshot;
-        Ok(Self {
-            snapshot,
-            log,
-            topic,
-            index: transaction.open_table(INDEX).redb()?,
-            segments: transaction.open_table(SEGMENTS).redb()?,
-        })
+        Ok(Self { snapshot, log, topic, segments: transaction.open_table(SEGMENTS).redb()? })
     }
 
     /// Shows the segments with a record at or behind `from`, in order, and the keys of their chunks.
@@ -315,7 +307,7 @@ impl<'s> Lookup<'s> {
         chunks: RangeInclusive<ChunkKey>,
         mut visit: impl FnMut(ChunkKey, IndexRow) -> Result<Search>,
     ) -> Result<Search> {
-        for entry in self.index.range(chunks).redb()? {
+        for entry in self.snapshot.index().range(chunks).redb()? {
             let (key, chunk) = decode_entry::<IndexRow>(entry)?;
             if visit(key, chunk)? == Search::Stop {
                 return Ok(Search::Stop);

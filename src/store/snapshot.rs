@@ -1,7 +1,9 @@
 //! A snapshot of the store: rows, and the chunks that they tell of.
 
 use std::ops::{Bound, Deref};
+use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use redb::{AccessGuard, Cursor, ReadTransaction, ReadableDatabase, ReadableTable};
 
 use super::extent::{BLOCK, Extent};
@@ -14,9 +16,37 @@ use crate::codec::{CHUNK_VERSION, ChunkError, Part, Piece, RecordBatch, chunk_cr
 use crate::error::{Error, Result};
 use crate::types::{LogId, Offset, TopicId};
 
+/// The rows that an update left. The chunks that they tell of stay where they are for as long as it lives.
+pub(super) struct State {
+    transaction: ReadTransaction,
+    index: Index,
+}
+
+/// What the last update left, from the first look at it until the next update is committed: to open it takes longer than to find
+/// a row in it.
+#[derive(Default)]
+pub(super) struct Latest(Mutex<Option<Arc<State>>>);
+
+impl Latest {
+    /// Of each state there is one, whoever looks at it.
+    fn get(&self, open: impl FnOnce() -> Result<State>) -> Result<Arc<State>> {
+        let mut latest = self.0.lock();
+        match &*latest {
+            Some(state) => Ok(Arc::clone(state)),
+            None => Ok(Arc::clone(latest.insert(Arc::new(open()?)))),
+        }
+    }
+
+    /// There is a later one.
+    pub(super) fn pass(&self) {
+        let passed = self.0.lock().take();
+        drop(passed);
+    }
+}
+
 /// What the last update left: rows, and the chunks that they tell of.
 pub(super) struct Snapshot<'h> {
-    transaction: ReadTransaction,
+    state: Arc<State>,
     handle: &'h Handle,
 }
 
@@ -24,14 +54,28 @@ impl Deref for Snapshot<'_> {
     type Target = ReadTransaction;
 
     fn deref(&self) -> &ReadTransaction {
-        &self.transaction
+        &self.state.transaction
     }
 }
 
 impl<'h> Snapshot<'h> {
-    /// Chunks can be read while an update goes on only by who [entered](super::space::Readers::enter) before.
     pub(super) fn of(handle: &'h Handle) -> Result<Self> {
-        Ok(Self { transaction: handle.database()?.begin_read().redb()?, handle })
+        let state = handle.latest.get(|| {
+            let transaction = handle.database()?.begin_read().redb()?;
+            let index = transaction.open_table(INDEX).redb()?;
+            Ok(State { transaction, index })
+        })?;
+        Ok(Self { state, handle })
+    }
+
+    /// Dead once nobody sees this state any more.
+    pub(super) fn watch(&self) -> Weak<State> {
+        Arc::downgrade(&self.state)
+    }
+
+    /// The table of chunks.
+    pub(super) fn index(&self) -> &Index {
+        &self.state.index
     }
 
     /// The chunks that hold the records from `from` up to `until`, until `max_bytes` are reached; one at least, or a part of one,
@@ -42,8 +86,7 @@ impl<'h> Snapshot<'h> {
         (from, until): (Offset, Offset),
         max_bytes: usize,
     ) -> Result<Within> {
-        let index = self.open_table(INDEX).redb()?;
-        let mut rows = Rows::from(&index, log, from)?;
+        let mut rows = Rows::from(self.index(), log, from)?;
         let mut chunks: Vec<StoredChunk> = Vec::new();
         let mut bytes = 0;
         let mut expected = from;
@@ -88,8 +131,7 @@ impl<'h> Snapshot<'h> {
 
     /// The row of the chunk that holds an offset, if it is there.
     pub(super) fn chunk_with(&self, log: LogId, offset: Offset) -> Result<Option<(ChunkKey, IndexRow)>> {
-        let index = self.open_table(INDEX).redb()?;
-        let mut rows = Rows::from(&index, log, offset)?;
+        let mut rows = Rows::from(self.index(), log, offset)?;
         let Some((chunk, row)) = rows.next()? else { return Ok(None) };
         let holds = chunk_of(chunk.key).1 <= offset;
         holds.then(|| Ok((chunk.key, decode_row(&chunk.key, row.value())?))).transpose()

@@ -15,9 +15,8 @@
 //! may know of blocks that are. Whether all of them add up tells, and the index then says which are free.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 
-use parking_lot::Mutex;
 use redb::{ReadableTable, TableDefinition};
 
 use super::extent::{BLOCK, BLOCK_LEN, Extent, Extents};
@@ -27,6 +26,7 @@ use super::open::Handle;
 use super::read::{decode_entry, meta};
 use super::root::COPIES;
 use super::schema::{MetaRow, Row, encode_row, meta_row};
+use super::snapshot::State;
 use super::trouble::{FromRedb, Operation};
 use super::update::Tables;
 use crate::codec::{DecodeError, Reader, Writer};
@@ -104,7 +104,7 @@ pub(super) struct Space {
     /// Of the handle that it was last used with.
     generation: u64,
     /// What was freed and may still be read, the oldest first.
-    resting: VecDeque<(Weak<Reading>, Vec<Extent>)>,
+    resting: VecDeque<Resting>,
     /// Memory for what an update writes, kept for the next one.
     buffer: Vec<u8>,
 }
@@ -124,30 +124,11 @@ struct Known {
     cut: Option<Extent>,
 }
 
-/// Lives for as long as somebody reads who may see what was there when it was made.
+/// What one update has freed, if anything. It is seen in the state before that update, and in those before that.
 #[derive(Debug)]
-pub(super) struct Reading;
-
-/// Those who read.
-#[derive(Debug)]
-pub(super) struct Readers(Mutex<Arc<Reading>>);
-
-impl Default for Readers {
-    fn default() -> Self {
-        Self(Mutex::new(Arc::new(Reading)))
-    }
-}
-
-impl Readers {
-    /// Begins to read: before the snapshot is taken, until nothing of it is needed any more.
-    pub(super) fn enter(&self) -> Arc<Reading> {
-        Arc::clone(&self.0.lock())
-    }
-
-    /// Who enters from now on sees what was committed just now. The rest live in what this gives.
-    fn turn(&self) -> Weak<Reading> {
-        Arc::downgrade(&std::mem::replace(&mut *self.0.lock(), Arc::new(Reading)))
-    }
+pub(super) struct Resting {
+    pub(super) extents: Vec<Extent>,
+    pub(super) seen_by: Weak<State>,
 }
 
 impl Space {
@@ -167,15 +148,27 @@ impl Space {
     }
 
     /// An update is committed that has freed these.
-    pub(super) fn rest(&mut self, freed: Vec<Extent>, readers: &Readers) {
-        if !freed.is_empty() {
-            self.resting.push_back((readers.turn(), freed));
+    pub(super) fn rest(&mut self, freed: Resting) {
+        self.resting.push_back(freed);
+    }
+
+    /// What nobody sees any more has rested. A state that is seen keeps what later updates have freed, too.
+    fn wake(&mut self) {
+        while self.resting.front().is_some_and(|freed| freed.seen_by.strong_count() == 0) {
+            let rested = self.resting.pop_front().map_or(Vec::new(), |freed| freed.extents);
+            let Some(known) = &mut self.known else { continue };
+            for extent in rested {
+                // What was cut off at the end meanwhile is not there any more.
+                if known.free.has(extent) {
+                    known.ready.add(extent);
+                }
+            }
         }
     }
 
     /// An update is committed, and what is known still holds.
-    pub(super) fn committed(&mut self, freed: Vec<Extent>, file: &StoreFile, readers: &Readers) {
-        self.rest(freed, readers);
+    pub(super) fn committed(&mut self, freed: Resting, file: &StoreFile) {
+        self.rest(freed);
         if let Some(known) = &mut self.known
             && let Some(cut) = known.cut.take()
             && !file.cut(cut)
@@ -210,19 +203,11 @@ impl Space {
 
     /// What is known; it is read if it has to be.
     fn known(&mut self, file: &StoreFile, tables: &Tables<'_>) -> Result<&mut Known> {
-        let mut known = match self.known.take() {
+        let known = match self.known.take() {
             Some(known) => known,
-            None => Known::read(file, tables, self.resting.iter().flat_map(|(_, extents)| extents))?,
+            None => Known::read(file, tables, self.resting.iter().flat_map(|freed| &freed.extents))?,
         };
         self.in_doubt = false;
-        while self.resting.front().is_some_and(|(readers, _)| readers.strong_count() == 0) {
-            for extent in self.resting.pop_front().into_iter().flat_map(|(_, extents)| extents) {
-                // What was cut off at the end meanwhile is not there any more.
-                if known.free.has(extent) {
-                    known.ready.add(extent);
-                }
-            }
-        }
         Ok(self.known.insert(known))
     }
 }
@@ -298,6 +283,7 @@ impl<'s> Places<'s> {
         handle.noted(Operation::Write, medium.refuse_forked())?;
         let file = medium.file();
         space.meet(handle);
+        space.wake();
         if space.in_doubt {
             space.known(file, tables)?;
         }

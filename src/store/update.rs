@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use redb::{ReadableDatabase, ReadableTable, Table, WriteTransaction};
+use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::extent::Extent;
 use super::groups::{GROUPS, OFFSETS};
@@ -14,7 +14,8 @@ use super::schema::{
     ChunkKey, DELETED, INDEX, LogKey, META, MetaRow, NextTopic, PARTITIONS, PartitionRow, SEGMENTS, Session, TOPICS,
     TopicRow, Updates, decode_row, encode_row, log_key,
 };
-use super::space::{FREE, Places, Space};
+use super::snapshot::Snapshot;
+use super::space::{FREE, Places, Resting, Space};
 use super::trouble::{FromRedb, Severity};
 use crate::codec::{ChunkWriter, Packing};
 use crate::error::{Error, Result};
@@ -91,18 +92,17 @@ impl Store {
         // Known once the commit is under way.
         let mut outcome = None;
         let result = handle.trouble.guard(|| {
-            let database = handle.database()?;
             // With a reader beside it, redb leaves the pages that this update frees to the next one. Alone, it frees them by
             // a second commit that it keeps in memory; until the next update, each page that is read from the file then
             // makes it look through all that it has to write.
-            let beside = database.begin_read().redb()?;
-            let transaction = begin_write(database)?;
+            let beside = Snapshot::of(&handle)?;
+            let transaction = begin_write(handle.database()?)?;
             let mut update = Update::new(&transaction, space, &handle)?;
             let value = work(&mut update)?;
             let (number, freed) = update.finish()?;
-            outcome = Some((value, number, freed));
+            outcome = Some((value, number, Resting { extents: freed, seen_by: beside.watch() }));
             let committed = transaction.commit().redb();
-            drop(beside);
+            handle.latest.pass();
             committed
         });
         let trouble = handle.trouble.gravest();
@@ -112,7 +112,7 @@ impl Store {
                 let handle = self.handle();
                 handle.trouble.forget_full();
                 if let Ok(medium) = handle.medium() {
-                    space.committed(freed, medium.file(), &self.readers);
+                    space.committed(freed, medium.file());
                 }
                 return Ended::Done(value);
             }
@@ -126,7 +126,7 @@ impl Store {
                 match self.alone().and_then(|handle| handle.count_of_updates()) {
                     Err(error) => return Ended::Failed(error),
                     Ok(Updates(found)) if found == number => {
-                        space.rest(freed, &self.readers);
+                        space.rest(freed);
                         space.doubt();
                         return Ended::Done(value);
                     }
@@ -151,7 +151,7 @@ impl Store {
 impl Handle {
     fn count_of_updates(&self) -> Result<Updates> {
         self.trouble.guard(|| {
-            let table = self.database()?.begin_read().redb()?.open_table(META).redb()?;
+            let table = Snapshot::of(self)?.open_table(META).redb()?;
             meta::<Updates>(&table)?.ok_or_else(|| Error::corrupt("the store", "the count of updates is missing"))
         })
     }

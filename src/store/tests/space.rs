@@ -56,7 +56,6 @@ fn freed_blocks_rest_while_somebody_reads_and_are_used_again_then() {
     put(&store, 1);
     let old = row(&store, 0);
     let handle = store.handle();
-    let reading = store.readers.enter();
     let snapshot = Snapshot::of(&handle).unwrap();
     let (key, known) = snapshot.chunk_with(LOG, Offset::ZERO).unwrap().unwrap();
     store.update(Purpose::Free, |update| update.set_log_start(LOG, Offset::new(1))).unwrap();
@@ -67,11 +66,12 @@ fn freed_blocks_rest_while_somebody_reads_and_are_used_again_then() {
     let read = records(&snapshot.read_chunk(&known.chunk(key), TOPIC).unwrap());
     assert_eq!(read, records(&batch(LOG, 0, &[0], CHUNK)));
     // Who comes later holds nothing up.
-    let _later = store.readers.enter();
-    drop((snapshot, reading));
+    let later = Snapshot::of(&handle).unwrap();
+    drop(snapshot);
     put(&store, 3);
     assert_eq!(row(&store, 3).block, old.block);
     assert_eq!(free(&store), []);
+    drop(later);
     drop(handle);
     assert_in_order(&store);
 }
