@@ -1,7 +1,6 @@
 //! Chunks, and parts of chunks, that were read from the store lately, so that many consumers of the same records share one copy.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::codec::RecordBatch;
@@ -60,8 +59,10 @@ impl ChunkCache {
         for chunk in chunks {
             let key = (log, chunk.header.base_offset);
             // What was a part of it would hide the rest.
-            let within = (Bound::Excluded(key), Bound::Included((log, chunk.header.last_offset)));
-            while let Some((&part, _)) = self.chunks.range(within).next() {
+            let last = (log, chunk.header.last_offset);
+            while let Some((&part, _)) = self.chunks.range(..=last).next_back()
+                && part > key
+            {
                 self.bytes -= self.chunks.remove(&part).map_or(0, |part| part.size());
             }
             self.bytes += chunk.size();
