@@ -18,7 +18,7 @@ impl Engine {
         self.check_open()?;
         self.check_may_wait()?;
         let _no_checkpoint = self.changing_store.wait();
-        let writer = self.writer.lock();
+        let lead = self.progress.lead();
         let stored = self.store.check()?;
         let mut report = CheckReport {
             problems: stored.findings,
@@ -39,7 +39,7 @@ impl Engine {
             }
         };
         name_topics(&catalogue, &mut report.problems);
-        if let Some(journal) = &writer.journal {
+        if let Some(journal) = &lead.journal {
             self.check_journal(journal, &catalogue, &mut report);
         }
         self.check_logs(&catalogue, &mut report);
@@ -84,8 +84,8 @@ impl Engine {
         let catalogue = self.store.load()?;
         let topics = self.topics();
         let (journal_used, journal_capacity) = {
-            let writer = self.writer.lock();
-            writer.journal.as_ref().map_or((0, 0), |journal| (journal.used(), journal.capacity()))
+            let lead = self.progress.lead();
+            lead.journal.as_ref().map_or((0, 0), |journal| (journal.used(), journal.capacity()))
         };
         Ok(Stats {
             topics: topics.len(),
@@ -97,7 +97,7 @@ impl Engine {
             store_unused_bytes: file.unused,
             journal_used_bytes: journal_used,
             journal_capacity_bytes: journal_capacity,
-            buffered_bytes: self.buffered.load(Ordering::SeqCst),
+            buffered_bytes: self.room.in_use(),
             last_clean_ms: self.cleans.lock().last_ms,
             storage_full: self.storage_full.load(Ordering::SeqCst),
             failure: self.health.check().err(),

@@ -165,7 +165,7 @@ impl Engine {
     /// Makes room by a checkpoint, unless somebody else has made some, or keeps the store busy past the deadline.
     pub(crate) fn checkpoint_for_room(&self, bytes: usize, deadline: Instant) -> Result<()> {
         match self.changing_store.wait_until(deadline) {
-            Some(_turn) if !self.has_room(bytes) => self.checkpoint_locked(Unapplied::take_oldest, Purpose::Grow),
+            Some(_turn) if !self.room.has(bytes) => self.checkpoint_locked(Unapplied::take_oldest, Purpose::Grow),
             _ => Ok(()),
         }
     }
@@ -308,7 +308,7 @@ impl Engine {
             self.recycled.fetch_max(end.position, Ordering::AcqRel);
         }
         let bytes = applied.iter().map(|portion| portion.bytes).sum();
-        self.buffered.fetch_sub(bytes, Ordering::SeqCst);
+        self.room.give_back(bytes);
         self.note_stored(bytes);
         let batches = applied.into_iter().flat_map(|portion| portion.batches);
         self.sequencer.lock().reuse(batches.filter_map(|(_, batch)| Arc::into_inner(batch)));
@@ -318,7 +318,7 @@ impl Engine {
     pub(crate) fn checkpoint_and_close_session(&self) -> Result<()> {
         let _turn = self.changing_store.wait();
         self.checkpoint_locked(Unapplied::take_all, Purpose::Free)?;
-        let Some(sequence) = self.writer.lock().journal.as_ref().map(|journal| journal.end().sequence) else {
+        let Some(sequence) = self.progress.lead().journal.as_ref().map(|journal| journal.end().sequence) else {
             return Ok(());
         };
         self.update_store(Purpose::Free, |update| update.set_session(Session::Closed { sequence }))

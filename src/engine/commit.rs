@@ -9,7 +9,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use super::Engine;
-use super::progress::Turn;
+use super::progress::{Lead, Turn};
 use super::sequencer::{FinishedBatch, Group, GroupNumber, Listener, OpenBatch};
 use crate::codec::{RecordBatch, encode_append, encode_group_entry};
 use crate::config::Durability;
@@ -107,7 +107,7 @@ impl Engine {
             match self.progress.wait(group, deadline) {
                 Turn::Done(outcome) => return outcome.map(|()| true),
                 Turn::TimedOut => return Ok(false),
-                Turn::Lead => self.lead(large),
+                Turn::Lead(lead) => self.commit_as_leader(lead, large),
             }
         }
     }
@@ -138,15 +138,19 @@ impl Engine {
         }
     }
 
-    /// Takes the open group through its commit. The caller was given the lead.
-    fn lead(&self, large: LargeGroups) {
+    /// Takes the open group through its commit.
+    fn commit_as_leader(&self, mut lead: Lead<'_>, large: LargeGroups) {
         let _guard = self.health.guard("a group commit");
-        let writer = &mut *self.writer.lock();
+        let writer = &mut *lead;
         let mut group = {
             let mut sequencer = self.sequencer.lock();
-            if sequencer.group().is_empty() {
+            let before = sequencer.group().number.before();
+            if let Some(lost) = before.filter(|before| !self.progress.is_done(*before)) {
                 drop(sequencer);
-                return self.progress.step_down();
+                return self.fail_lost(lead, lost);
+            }
+            if sequencer.group().is_empty() {
+                return;
             }
             sequencer.reuse(writer.joined.take().into_iter());
             sequencer.take_group(std::mem::take(&mut writer.spare))
@@ -158,13 +162,13 @@ impl Engine {
                     self.acknowledged(&group.entries);
                 }
                 tell(group.take_listeners(), &Ok(()));
-                self.progress.finish(group.number, Vec::new());
+                self.progress.finish(lead, group.number, Vec::new());
             }
-            Err(AppendError::Nothing(error)) => self.fail(writer, group, error.clone(), error),
+            Err(AppendError::Nothing(error)) => self.fail(lead, group, error.clone(), error),
             Err(AppendError::Unknown(error)) => {
                 let source = self.health.stop(error);
                 let unknown = Error::DurabilityUnknown { source: Arc::clone(&source) };
-                self.fail(writer, group, unknown, Error::ReopenRequired { source });
+                self.fail(lead, group, unknown, Error::ReopenRequired { source });
             }
         }
     }
@@ -222,13 +226,19 @@ impl Engine {
     }
 
     /// Fails a group of which nothing can be said, or nothing was written, and all that was sent after it.
-    fn fail(&self, writer: &mut Writer, mut group: Group, error: Error, later: Error) {
-        let mut open = self.sequencer.lock().rewind(&writer.batches);
-        writer.batches.clear();
-        self.buffered.fetch_sub(group.bytes + open.bytes, Ordering::SeqCst);
+    fn fail(&self, mut lead: Lead<'_>, mut group: Group, error: Error, later: Error) {
+        let mut open = self.sequencer.lock().rewind(&lead.batches);
+        lead.batches.clear();
+        self.room.give_back(group.bytes + open.bytes);
         tell(group.take_listeners(), &Err(error.clone()));
         tell(open.take_listeners(), &Err(later.clone()));
-        self.progress.finish(open.number, vec![(group.number, error), (open.number, later)]);
+        self.progress.finish(lead, open.number, vec![(group.number, error), (open.number, later)]);
+    }
+
+    /// Fails a group that a panic took from its leader. Nobody knows how far it came, and the broker has stopped.
+    fn fail_lost(&self, lead: Lead<'_>, group: GroupNumber) {
+        let source = self.health.stop(Error::illegal_state("a group commit came to no end"));
+        self.progress.finish(lead, group, vec![(group, Error::DurabilityUnknown { source })]);
     }
 
     /// Makes the length of the journal's file durable, before the store says that a mark lies in it.
@@ -271,4 +281,48 @@ fn tell(listeners: Vec<Listener>, outcome: &Result<()>) {
         let _ = catch_unwind(AssertUnwindSafe(|| listener.tell(outcome.clone())));
     }
     IN_CALLBACK.set(before);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::sequencer::Keys;
+    use super::super::tests::options;
+    use super::super::{Engine, OpenHow};
+    use super::*;
+    use crate::config::TopicConfig;
+    use crate::disk::sim_disk::SimDisk;
+    use crate::record::ProducerRecord;
+    use crate::types::TopicName;
+
+    /// The record is neither acknowledged nor waited for in vain, and what comes later is refused.
+    #[test]
+    fn a_group_whose_leader_panics_is_not_acknowledged() {
+        let disk = SimDisk::new();
+        let open = |disk: &SimDisk| {
+            Engine::open(Arc::new(disk.clone()), Path::new("/d/app.brooklet"), OpenHow::OpenOrCreate, options())
+                .unwrap()
+        };
+        let engine = open(&disk);
+        engine.create_topic(&TopicName::new("t").unwrap(), 1, TopicConfig::default()).unwrap();
+        let send = || engine.send(&ProducerRecord::to("t").partition(0), Keys::Choose, None);
+        let first = send().unwrap();
+        assert!(engine.wait_for(first.group, None).unwrap());
+        let lost = send().unwrap();
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            let _lead = engine.progress.lead();
+            let _guard = engine.health.guard("a test");
+            let _taken = engine.sequencer.lock().take_group(Vec::new());
+            std::panic::resume_unwind(Box::new(()));
+        }));
+        assert!(panicked.is_err());
+        assert!(matches!(engine.wait_for(lost.group, None), Err(Error::DurabilityUnknown { .. })));
+        assert!(engine.wait_for(first.group, None).unwrap());
+        assert!(matches!(send(), Err(Error::ReopenRequired { .. })));
+        assert!(matches!(engine.flush(), Err(Error::DurabilityUnknown { .. })));
+        drop(engine);
+        let log = Arc::clone(&open(&disk.after_kill()).topic("t").unwrap().partitions[0]);
+        assert_eq!(log.end().get(), 1);
+    }
 }

@@ -6,7 +6,8 @@
 //! | `sequencer` | offsets and the one total order |
 //! | `send` | taking records and other entries in: checks, room |
 //! | `commit` | group commit: one leader writes for all that wait |
-//! | `progress` | what became of each group |
+//! | `room` | how much of `buffer_memory` is in use |
+//! | `progress` | what became of each group, and who leads |
 //! | `log`, `topic` | a partition as its readers see it, with its tail; topics |
 //! | `read` | finding records by offset and by time |
 //! | `cache` | chunks that were read lately, shared by all consumers |
@@ -16,10 +17,9 @@
 //! | `table` | what a compacted topic says of its keys |
 //! | `background` | what happens without anybody waiting for it |
 //! | `check` | looking at everything, and counting it |
-//! | `groups` | consumer groups: what is journaled of them |
 //! | `topics` | creating, changing and deleting topics |
 //! | `waiting` | how a consumer sleeps and wakes |
-//! | `groups` | consumer groups: members, assignment, committed offsets |
+//! | `groups` | consumer groups: members, assignment, committed offsets, and what is journaled of them |
 //! | `turns` | whose turn it is to change the store |
 //! | `health` | whether the broker may go on writing |
 //!
@@ -29,11 +29,11 @@
 //!
 //! 0. `cleaner`: one clean at a time. Held across its steps, each of which takes `changing_store` and gives it back.
 //! 1. `changing_store`: one checkpoint, topic change or step of a clean at a time, in turn. Held across the store's commit.
-//! 2. The lead (in `progress`), then `writer`: the journal and its frame. Held across the journal's write and sync.
+//! 2. The lead (in `progress`), with the journal and its frame. Held across the journal's write and sync.
 //! 3. A consumer group: the map of the groups, then the group. Never held across a sync.
 //! 4. `sequencer`: offsets and the open group. Never held across I/O.
 //! 5. `unapplied`: what the next checkpoint takes.
-//! 6. A partition's `tail`, a consumer's waiter, the bell of the background thread, the state of `progress`, `garbage`,
+//! 6. A partition's `tail`, a consumer's waiter, the bell of the background thread, who sleeps and what failed in `progress`, `garbage`,
 //!    `cleans`.
 //!
 //! A reader takes only the last kind, the sequencer's for looking a topic up, and a snapshot of the store. None of these
@@ -52,6 +52,7 @@ mod log;
 mod open;
 mod progress;
 mod read;
+mod room;
 mod send;
 mod sequencer;
 mod table;
@@ -62,7 +63,7 @@ mod waiting;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -90,11 +91,12 @@ use background::Bell;
 use cache::ChunkCache;
 use checkpoint::Unapplied;
 use clean::{Cleaner, Cleans, Garbage};
-use commit::{Durable, Writer};
+use commit::Durable;
 use groups::Groups;
 use health::Health;
 use progress::Progress;
 pub(crate) use read::Usage;
+use room::Room;
 use sequencer::Sequencer;
 use turns::Turns;
 
@@ -148,7 +150,6 @@ pub(crate) struct Engine {
     journal_path: PathBuf,
     health: Health,
     sequencer: Mutex<Sequencer>,
-    writer: Mutex<Writer>,
     progress: Progress,
     durable: Durable,
     unapplied: Mutex<Unapplied>,
@@ -161,8 +162,7 @@ pub(crate) struct Engine {
     cleaner: Mutex<Cleaner>,
     garbage: Mutex<Garbage>,
     cleans: Mutex<Cleans>,
-    /// Bytes of `buffer_memory` in use: sent and not yet in the store.
-    buffered: AtomicUsize,
+    room: Room,
     /// The last checkpoint found the disk full.
     storage_full: AtomicBool,
     probed_at: Mutex<Option<Instant>>,

@@ -18,7 +18,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -31,6 +31,7 @@ use super::commit::{Durable, LargeGroups, Writer};
 use super::groups::Groups;
 use super::health::Health;
 use super::progress::Progress;
+use super::room::Room;
 use super::sequencer::Sequencer;
 use super::topic::{Topic, config_of};
 use super::topics::random_u128;
@@ -113,9 +114,9 @@ impl Engine {
             journal_path,
             health: Health::default(),
             sequencer: Mutex::new(Sequencer::new(topics, catalogue.next_topic, buffers, random)),
+            room: Room::new(options.buffer_memory),
             durable: Durable::new(sequence, journal.as_ref()),
-            writer: Mutex::new(Writer::new(journal)),
-            progress: Progress::default(),
+            progress: Progress::new(Writer::new(journal)),
             unapplied: Mutex::new(Unapplied::new(options.checkpoint_bytes)),
             recycled: AtomicU64::new(0),
             store,
@@ -124,7 +125,6 @@ impl Engine {
             cleaner: Mutex::new(Cleaner::default()),
             cleans: Mutex::new(Cleans::new(&options, &garbage)),
             garbage: Mutex::new(garbage),
-            buffered: AtomicUsize::new(0),
             storage_full: AtomicBool::new(false),
             probed_at: Mutex::new(None),
             synced_at: Mutex::new(Instant::now()),
@@ -152,7 +152,7 @@ impl Engine {
         let _ = in_store.is_ok().then(|| self.vacuum_at_close());
         // Whatever went wrong, the files are let go of; what is not in the store is in the journal.
         let closed = self.store.close();
-        let journal = self.writer.lock().journal.take();
+        let journal = self.progress.lead().journal.take();
         in_store.and(closed)?;
         match journal {
             None => Ok(()),

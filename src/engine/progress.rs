@@ -1,72 +1,138 @@
-//! What became of each group: who waits for a record waits here.
+//! What became of each group, and who leads: who waits for a record waits here.
 
-use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use super::commit::Writer;
 use super::sequencer::GroupNumber;
 use crate::error::{Error, Result};
 
 /// Which groups are done, and who leads.
 ///
-/// At any time at most one thread leads: it takes the open group and commits it for everybody. Whoever waits for a group
-/// while nobody leads becomes the leader.
-#[derive(Debug, Default)]
+/// At any time at most one thread leads: it has the writer, takes the open group and commits it for everybody. Whoever waits for
+/// a group while nobody leads becomes the leader.
+#[derive(Debug)]
 pub(crate) struct Progress {
-    /// All groups below this number are done; the same as in `state`, to look at without the lock.
+    /// All groups below this number are done. Only who leads changes it.
     done: AtomicU64,
+    /// Who holds it leads.
+    writer: Mutex<Writer>,
+    /// Threads that sleep, or are about to: they look once more at what they wait for first.
+    waiting: AtomicUsize,
+    asleep: Mutex<()>,
+    changed: Condvar,
     /// Whether a group has ever failed.
     any_failed: AtomicBool,
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// All groups below this number are done.
-    done: u64,
-    /// Groups that are done but failed, ascending; empty unless something went wrong.
-    failed: Vec<(Range<u64>, Error)>,
-    leading: bool,
+    /// Groups that are done but failed, ascending.
+    failed: Mutex<Vec<(GroupNumber, Error)>>,
 }
 
 /// What a thread that waits for a group does next.
 #[derive(Debug)]
-pub(crate) enum Turn {
+pub(crate) enum Turn<'p> {
     /// The group is done.
     Done(Result<()>),
-    /// Nobody leads: the caller does now, and has to call [`Progress::finish`] or [`Progress::step_down`].
-    Lead,
+    /// Nobody leads: the caller does now.
+    Lead(Lead<'p>),
     /// The deadline passed.
     TimedOut,
 }
 
+/// The lead, and with it the writer. When it is dropped, somebody else may lead.
+#[derive(Debug)]
+pub(crate) struct Lead<'p> {
+    // Given up before the others are told.
+    writer: MutexGuard<'p, Writer>,
+    _told: Told<'p>,
+}
+
+impl Deref for Lead<'_> {
+    type Target = Writer;
+
+    fn deref(&self) -> &Writer {
+        &self.writer
+    }
+}
+
+impl DerefMut for Lead<'_> {
+    fn deref_mut(&mut self) -> &mut Writer {
+        &mut self.writer
+    }
+}
+
+/// Lets those who wait look again when it is dropped.
+#[derive(Debug)]
+struct Told<'p>(&'p Progress);
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        // With the fence of `Waiting`: either this thread sees that the other one waits, or the other one sees what happened here
+        // before.
+        fence(Ordering::SeqCst);
+        if self.0.waiting.load(Ordering::Relaxed) > 0 {
+            // Who looked before this line sleeps behind it.
+            drop(self.0.asleep.lock());
+            self.0.changed.notify_all();
+        }
+    }
+}
+
+/// Counts a thread that waits.
+struct Waiting<'p>(&'p AtomicUsize);
+
+impl<'p> Waiting<'p> {
+    fn enter(waiting: &'p AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Progress {
+    pub(crate) fn new(writer: Writer) -> Self {
+        Self {
+            done: AtomicU64::new(0),
+            writer: Mutex::new(writer),
+            waiting: AtomicUsize::new(0),
+            asleep: Mutex::new(()),
+            changed: Condvar::new(),
+            any_failed: AtomicBool::new(false),
+            failed: Mutex::new(Vec::new()),
+        }
+    }
+
     /// Whether a group is done, well or badly.
     pub(crate) fn is_done(&self, group: GroupNumber) -> bool {
         group.0 < self.done.load(Ordering::Acquire)
     }
 
     /// Waits until `group` is done or it is the caller's turn to lead.
-    pub(crate) fn wait(&self, group: GroupNumber, deadline: Option<Instant>) -> Turn {
-        if self.is_done(group) && !self.any_failed.load(Ordering::Acquire) {
-            return Turn::Done(Ok(()));
+    pub(crate) fn wait(&self, group: GroupNumber, deadline: Option<Instant>) -> Turn<'_> {
+        if let Some(turn) = self.turn(group) {
+            return turn;
         }
-        let mut state = self.state.lock();
+        let _waiting = Waiting::enter(&self.waiting);
         loop {
-            if group.0 < state.done {
-                return Turn::Done(state.outcome(group));
+            if let Some(turn) = self.turn(group) {
+                return turn;
             }
-            if !state.leading {
-                state.leading = true;
-                return Turn::Lead;
+            let mut asleep = self.asleep.lock();
+            if self.is_done(group) || !self.writer.is_locked() {
+                continue;
             }
             match deadline {
-                None => self.changed.wait(&mut state),
+                None => self.changed.wait(&mut asleep),
                 Some(deadline) => {
-                    if self.changed.wait_until(&mut state, deadline).timed_out() {
+                    if self.changed.wait_until(&mut asleep, deadline).timed_out() {
                         return Turn::TimedOut;
                     }
                 }
@@ -74,33 +140,44 @@ impl Progress {
         }
     }
 
-    /// Ends a leadership: every group up to `last` is done; `failures` names those that failed.
-    pub(crate) fn finish(&self, last: GroupNumber, failures: Vec<(GroupNumber, Error)>) {
-        let mut state = self.state.lock();
-        for (group, error) in failures {
-            self.any_failed.store(true, Ordering::Release);
-            state.failed.push((group.0..group.0 + 1, error));
+    /// What the caller does now; `None`: it waits.
+    fn turn(&self, group: GroupNumber) -> Option<Turn<'_>> {
+        if self.is_done(group) {
+            return Some(Turn::Done(self.outcome(group)));
         }
-        state.done = last.next().0;
-        state.leading = false;
-        self.done.store(state.done, Ordering::Release);
-        drop(state);
-        self.changed.notify_all();
+        let lead = self.lead_of(self.writer.try_lock()?);
+        // The last leader may have done it meanwhile.
+        Some(if self.is_done(group) { Turn::Done(self.outcome(group)) } else { Turn::Lead(lead) })
     }
 
-    /// Ends a leadership that took no group.
-    pub(crate) fn step_down(&self) {
-        self.state.lock().leading = false;
-        self.changed.notify_all();
+    /// Waits for the lead: while it lasts nothing is committed.
+    pub(crate) fn lead(&self) -> Lead<'_> {
+        self.lead_of(self.writer.lock())
     }
-}
 
-impl State {
+    fn lead_of<'p>(&'p self, writer: MutexGuard<'p, Writer>) -> Lead<'p> {
+        Lead { writer, _told: Told(self) }
+    }
+
+    /// Ends a leadership: every group up to `last` is done; `failures` names those that failed.
+    pub(crate) fn finish(&self, lead: Lead<'_>, last: GroupNumber, failures: Vec<(GroupNumber, Error)>) {
+        if !failures.is_empty() {
+            self.any_failed.store(true, Ordering::Relaxed);
+            self.failed.lock().extend(failures);
+        }
+        self.done.store(last.next().0, Ordering::Release);
+        drop(lead);
+    }
+
+    /// Of a group that is done.
     fn outcome(&self, group: GroupNumber) -> Result<()> {
-        let after = self.failed.partition_point(|(range, _)| range.end <= group.0);
-        match self.failed.get(after) {
-            Some((range, error)) if range.contains(&group.0) => Err(error.clone()),
-            _ => Ok(()),
+        if !self.any_failed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let failed = self.failed.lock();
+        match failed.binary_search_by_key(&group, |(group, _)| *group) {
+            Ok(at) => failed.get(at).map_or(Ok(()), |(_, error)| Err(error.clone())),
+            Err(_) => Ok(()),
         }
     }
 }
@@ -109,16 +186,58 @@ impl State {
 mod tests {
     use super::*;
 
+    fn lead<'p>(progress: &'p Progress, group: u64) -> Lead<'p> {
+        match progress.wait(GroupNumber(group), None) {
+            Turn::Lead(lead) => lead,
+            turn => panic!("{turn:?}"),
+        }
+    }
+
     #[test]
     fn one_leads_and_the_failed_groups_are_remembered() {
-        let progress = Progress::default();
-        assert!(matches!(progress.wait(GroupNumber(0), None), Turn::Lead));
+        let progress = Progress::new(Writer::new(None));
+        let leading = lead(&progress, 0);
         assert!(matches!(progress.wait(GroupNumber(0), Some(Instant::now())), Turn::TimedOut));
-        progress.finish(GroupNumber(0), Vec::new());
-        assert!(matches!(progress.wait(GroupNumber(1), None), Turn::Lead));
-        progress.finish(GroupNumber(2), vec![(GroupNumber(1), Error::Closed), (GroupNumber(2), Error::Closed)]);
+        progress.finish(leading, GroupNumber(0), Vec::new());
+        let failures = vec![(GroupNumber(1), Error::Closed), (GroupNumber(2), Error::Closed)];
+        progress.finish(lead(&progress, 1), GroupNumber(2), failures);
         assert!(matches!(progress.wait(GroupNumber(0), None), Turn::Done(Ok(()))));
         assert!(matches!(progress.wait(GroupNumber(2), None), Turn::Done(Err(Error::Closed))));
         assert!(!progress.is_done(GroupNumber(3)));
+        drop(lead(&progress, 3));
+        drop(progress.lead());
+        drop(lead(&progress, 3));
+    }
+
+    /// Threads that wait for groups of their own while others lead: a wake-up that is lost would leave one asleep.
+    #[test]
+    fn nobody_sleeps_while_there_is_a_lead_to_take() {
+        const THREADS: u64 = 4;
+        const GROUPS: u64 = 2_000;
+        let progress = Progress::new(Writer::new(None));
+        let next = AtomicU64::new(0);
+        let wait = || {
+            loop {
+                let group = GroupNumber(next.fetch_add(1, Ordering::SeqCst));
+                if group.0 >= GROUPS {
+                    return;
+                }
+                match progress.wait(group, None) {
+                    Turn::Done(outcome) => outcome.unwrap(),
+                    // As of an open group: what was taken up to now is done.
+                    Turn::Lead(lead) => progress.finish(lead, GroupNumber(next.load(Ordering::SeqCst) - 1), Vec::new()),
+                    Turn::TimedOut => panic!("without a deadline"),
+                }
+                if group.0.is_multiple_of(7) {
+                    drop(progress.lead());
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(wait);
+            }
+        });
+        assert!(progress.is_done(GroupNumber(GROUPS - 1)));
     }
 }

@@ -145,22 +145,13 @@ impl Engine {
         self.group_due_at(group.opened_at?, group.bytes)
     }
 
-    /// Takes `bytes` of `buffer_memory`; `false` when they are not free. The sequencer is locked, so that nobody else
-    /// takes them meanwhile.
+    /// Takes `bytes` of `buffer_memory`; `false` when they are not free. The sequencer is locked.
     fn reserve(&self, bytes: usize) -> Result<bool> {
-        let limit = self.options.buffer_memory;
+        let limit = self.room.limit();
         if bytes > limit {
             return Err(Error::RecordTooLarge { size: bytes, limit, limit_name: "buffer_memory" });
         }
-        if !self.has_room(bytes) {
-            return Ok(false);
-        }
-        self.buffered.fetch_add(bytes, Ordering::SeqCst);
-        Ok(true)
-    }
-
-    pub(super) fn has_room(&self, bytes: usize) -> bool {
-        self.buffered.load(Ordering::SeqCst) + bytes <= self.options.buffer_memory
+        Ok(self.room.take(bytes))
     }
 
     /// Commits what is open and moves it into the store, so that it takes no memory; fails when that is not enough by
@@ -171,11 +162,11 @@ impl Engine {
         }
         // That may be enough, and then the open group can go on growing until it is its turn.
         self.wait_for_group_under_way(deadline);
-        if self.has_room(bytes) {
+        if self.room.has(bytes) {
             return Ok(());
         }
         self.commit_open_group(LargeGroups::ToStore)?;
-        if self.has_room(bytes) { Ok(()) } else { self.checkpoint_for_room(bytes, deadline) }
+        if self.room.has(bytes) { Ok(()) } else { self.checkpoint_for_room(bytes, deadline) }
     }
 
     pub(super) fn block_deadline(&self) -> Instant {
