@@ -438,6 +438,33 @@ mod tests {
         assert_eq!(replayed.end, journal.end());
     }
 
+    /// Frames that are longer than what the file grows by, in its first lap and round its end.
+    #[test]
+    fn every_crash_of_a_growing_journal_leaves_a_prefix() {
+        let disk = SimDisk::new();
+        let mut journal = new_journal(&disk, 2_300_000);
+        let mut acknowledged = vec![(disk.operations(), 0)];
+        let mut durable = journal.end().sequence;
+        for (number, len) in (0..).zip([100, 300_000, 66_000, 900_000, 5, 600_000, 70_000, 330_000]) {
+            append(&mut journal, &numbered(number, len), durable);
+            assert_eq!(journal.file().len().unwrap(), Ring::START + journal.allocated);
+            let (payloads, replayed) = recover(&disk, &FIRST).unwrap();
+            assert_eq!(payloads.last(), Some(&numbered(number, len)));
+            assert_eq!((replayed.end, replayed.torn), (journal.end(), false));
+            if number % 3 == 2 {
+                journal.sync().unwrap();
+                durable = journal.end().sequence;
+                acknowledged.push((disk.operations(), number + 1));
+            }
+        }
+        check_prefix(&disk, &acknowledged, &FIRST, 0, &mut |_, _, _| {});
+        journal.recycle(journal.end().position);
+        let applied = journal.end();
+        append(&mut journal, &numbered(9, 400_000), durable);
+        assert_eq!(recover(&disk, &applied).unwrap().0, [numbered(9, 400_000)]);
+        assert_eq!(journal.file().len().unwrap(), Ring::START + journal.capacity());
+    }
+
     #[test]
     fn a_failed_write_of_a_frame_is_unknown() {
         for operation in [Op::Write, Op::ShortWrite] {
