@@ -10,10 +10,10 @@ use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use brooklet::{Broker, Consumer, Error, NewTopic, ProducerRecord};
+use brooklet::{Broker, Consumer, Durability, Error, NewTopic, Offset, OffsetSpec, ProducerRecord};
 use crossbeam_channel::select;
 
-use crate::sim_disk::{Keep, SimDisk};
+use crate::sim_disk::{Keep, Op, SimDisk};
 use crate::support::{PATIENCE, TestBroker, bounds, finishes, seen, tp};
 
 /// A record that says who sent it and which of theirs it is.
@@ -106,6 +106,28 @@ fn a_tiny_buffer_under_many_threads_loses_nothing_and_never_dies() {
             broker.producer().flush().unwrap();
             broker.reopen();
             assert_order_per_producer(&read(broker.consumer_of(&[tp("t", 0)]), PRODUCERS * EACH), PRODUCERS, EACH);
+        }
+    });
+}
+
+/// Nobody waits for the sync, and each comes without being asked for.
+#[test]
+fn what_is_buffered_is_synced_within_the_flush_interval() {
+    finishes("a sync in the background", || {
+        let disk = SimDisk::new();
+        let durability = Durability::Buffered { flush_interval: Duration::from_millis(1) };
+        let builder = || Broker::builder().disk(Arc::new(disk.clone())).durability(durability);
+        let broker = builder().open("/d/app.brooklet").unwrap();
+        broker.create_topic(NewTopic::new("t", 1)).unwrap();
+        let producer = broker.producer();
+        for i in 0..5 {
+            let before = disk.calls(Op::Sync, "-journal");
+            producer.send(numbered(0, i)).unwrap().wait().unwrap();
+            disk.wait_for_calls_behind(before, Op::Sync, "-journal");
+            let found = disk.image(disk.operations(), Keep::None);
+            let found = Broker::builder().disk(Arc::new(found)).open("/d/app.brooklet").unwrap();
+            let end = found.offset_of(&tp("t", 0), OffsetSpec::Latest).unwrap();
+            assert_eq!(end, Some(Offset::new(i + 1)));
         }
     });
 }

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use brooklet::disk::{Disk, DiskFile, OpenMode};
 
@@ -78,6 +78,7 @@ struct State {
     /// Faults to come, each with the number of calls it has seen.
     faults: Vec<(Fault, usize)>,
     calls: BTreeMap<(Op, PathBuf), usize>,
+    called: Arc<Condvar>,
     /// Bytes of pages that all files together may take.
     capacity: Option<u64>,
     /// When set, a failed sync writes a random half of what it should.
@@ -164,9 +165,16 @@ impl SimDisk {
 
     /// The number of calls so far, failed ones too. A write counts as [`Op::Write`].
     pub(crate) fn calls(&self, operation: Op, path_contains: &str) -> usize {
-        let state = self.state();
-        let matching = |(op, path): &(Op, PathBuf)| *op == operation && path.to_string_lossy().contains(path_contains);
-        state.calls.iter().filter(|(call, _)| matching(call)).map(|(_, count)| count).sum()
+        self.state().calls(operation, path_contains)
+    }
+
+    /// Returns when there were more than so many calls, and the last of them is done.
+    pub(crate) fn wait_for_calls_behind(&self, number: usize, operation: Op, path_contains: &str) {
+        let mut state = self.state();
+        let called = Arc::clone(&state.called);
+        while state.calls(operation, path_contains) <= number {
+            state = called.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// Limits the bytes that all files together may take, counted in whole pages.
@@ -252,9 +260,15 @@ impl State {
         self.history.world_at(at)
     }
 
+    fn calls(&self, operation: Op, path_contains: &str) -> usize {
+        let matching = |(op, path): &(Op, PathBuf)| *op == operation && path.to_string_lossy().contains(path_contains);
+        self.calls.iter().filter(|(call, _)| matching(call)).map(|(_, count)| count).sum()
+    }
+
     /// Counts a call; the error that it is to fail with, if it is.
     fn call(&mut self, operation: Op, path: &Path) -> Result<(), io::Error> {
         *self.calls.entry((operation, path.to_owned())).or_default() += 1;
+        self.called.notify_all();
         self.injected(operation, path)
     }
 
