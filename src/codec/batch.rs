@@ -206,38 +206,42 @@ impl RecordBatch {
         Ok(self)
     }
 
-    /// The same for records out of the middle of a longer run, `timestamp` being that of the record before them. They cover
-    /// these offsets.
+    /// The same for records out of the middle of a longer run, from `start` of `bytes` to their end, `timestamp` being that of the
+    /// record before them. They cover these offsets. Who looks for an offset begins at the first one.
     pub(super) fn of_middle(
         (log, timestamp_type): (LogId, TimestampType),
         (base_offset, last_offset): (Offset, Offset),
         timestamp: i64,
-        records: &[u8],
+        (mut bytes, start): (Vec<u8>, usize),
     ) -> Result<Self, DecodeError> {
-        let start = Place { index: 0, remaining: u32::MAX, next_offset: base_offset, timestamp };
-        let mut walk = Walk::over(records, start);
-        let mut bytes = Vec::with_capacity(records.len());
-        // The first record of a batch has no timestamp delta.
-        record::append_run(&mut bytes, 0, records)?;
-        walk.try_skip()?;
+        let records = bytes.get(start..).unwrap_or_default();
+        let mut walk =
+            Walk::over(records, Place { index: 0, remaining: u32::MAX, next_offset: base_offset, timestamp });
+        walk.try_skip()?.validate()?;
         let base_timestamp = walk.place().timestamp;
         let mut max_timestamp = base_timestamp;
         while !walk.remaining().is_empty() {
-            walk.try_skip()?;
+            walk.try_skip()?.validate()?;
             max_timestamp = max_timestamp.max(walk.place().timestamp);
         }
+        let end = walk.place();
+        if end.next_offset > last_offset.next() {
+            return Err(DecodeError("records lie behind the last offset of their section"));
+        }
+        // The first record of a batch has no timestamp delta.
+        let start = start + record::drop_timestamp_delta(bytes.get_mut(start..).unwrap_or_default())?;
         let header = BatchHeader {
             log,
             base_offset,
             last_offset,
             base_timestamp,
-            last_timestamp: walk.place().timestamp,
+            last_timestamp: end.timestamp,
             max_timestamp,
-            count: u32::MAX - walk.place().remaining,
-            length: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+            count: u32::MAX - end.remaining,
+            length: u32::try_from(bytes.len() - start).unwrap_or(u32::MAX),
             timestamp_type,
         };
-        Self::of_records(header, bytes)
+        Ok(Self::collected(header, bytes, start))
     }
 
     /// The first record at or behind `offset`, copied into a batch of its own.

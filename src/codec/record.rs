@@ -95,6 +95,19 @@ pub(super) fn append_run(out: &mut Vec<u8>, timestamp_delta: i64, records: &[u8]
     Ok(())
 }
 
+/// Takes the timestamp delta from the first record of a run, in place. Gives where the run begins then.
+pub(super) fn drop_timestamp_delta(run: &mut [u8]) -> Result<usize, DecodeError> {
+    let mut reader = Reader::new(run);
+    let (flags, gap, _) = decode_front(&mut reader)?;
+    let body = run.len() - reader.remaining().len();
+    let mut front = Vec::with_capacity(MAX_DELTAS);
+    encode_deltas(&mut front, flags & !(GAP | TIMESTAMP), gap, 0);
+    // It does not get longer.
+    let start = body.saturating_sub(front.len());
+    run.iter_mut().skip(start).zip(front).for_each(|(byte, new)| *byte = new);
+    Ok(start)
+}
+
 /// The most bytes that flags and deltas take.
 pub(super) const MAX_DELTAS: usize = 1 + 10 + 10;
 

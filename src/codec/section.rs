@@ -185,7 +185,7 @@ impl Outline {
     }
 
     /// Decodes the bytes of a part, up to the first section that is damaged. An error when that is the first one.
-    pub(crate) fn decode(&self, part: &Part, bytes: &[u8]) -> Result<RecordBatch, ChunkError> {
+    pub(crate) fn decode(&self, part: &Part, mut bytes: Vec<u8>) -> Result<RecordBatch, ChunkError> {
         let start = part.bytes.start;
         let mut sound = part.sections.start..part.sections.start;
         for number in part.sections.clone() {
@@ -201,13 +201,13 @@ impl Outline {
             return Err(ChunkError::Damaged("its checksum does not match"));
         }
         let prefix = if sound.start == 0 { PREFIX_LEN } else { 0 };
-        let records = bytes.get(prefix..self.start(sound.end).saturating_sub(start)).unwrap_or_default();
+        bytes.truncate(self.start(sound.end).saturating_sub(start));
         let timestamp = self.sections.as_slice().get(sound.start).map_or(0, |first| i64::from(first.timestamp));
         Ok(RecordBatch::of_middle(
             (self.log, self.timestamp_type),
             self.covered(&sound),
             self.base_timestamp.wrapping_add(timestamp),
-            records,
+            (bytes, prefix),
         )?)
     }
 
@@ -365,7 +365,7 @@ mod tests {
         let decode = |offset| {
             let part = outline.part(Offset::new(offset), usize::MAX).unwrap();
             outline
-                .decode(&part, &cut.read(&part))
+                .decode(&part, cut.read(&part))
                 .map(|batch| (batch.header.base_offset.get(), batch.header.last_offset.get()))
         };
         assert_eq!(decode(1_000), Ok((1_000, 1_007)));
@@ -392,7 +392,7 @@ mod tests {
                 let mut read = Vec::new();
                 while from <= outline.last_offset {
                     let part = outline.part(from, max_bytes).unwrap();
-                    let batch = outline.decode(&part, &cut.read(&part)).unwrap();
+                    let batch = outline.decode(&part, cut.read(&part)).unwrap();
                     prop_assert_eq!((batch.header.base_offset, batch.header.last_offset), outline.offsets(&part));
                     prop_assert_eq!(batch.header.base_offset, from);
                     prop_assert_eq!(batch.header.timestamp_type, TimestampType::LogAppendTime);
@@ -400,7 +400,7 @@ mod tests {
                     from = batch.header.last_offset.next();
                     // From any offset on, the section that covers it comes first.
                     let middle = outline.part(batch.header.last_offset, usize::MAX).unwrap();
-                    let found = records(&outline.decode(&middle, &cut.read(&middle)).unwrap());
+                    let found = records(&outline.decode(&middle, cut.read(&middle)).unwrap());
                     prop_assert_eq!(&found, &cut.records_from(outline.offsets(&middle).0.get()));
                 }
                 prop_assert_eq!(read, cut.records_from(0));
@@ -424,7 +424,7 @@ mod tests {
                 let outline = Outline { sections, ..cut.outline };
                 for part in outline.part(Offset::new(offset), 5_000).into_iter().chain(outline.parts()) {
                     let bytes = cut.bytes.get(part.bytes.clone()).unwrap_or_default();
-                    if let Ok(batch) = outline.decode(&part, bytes) {
+                    if let Ok(batch) = outline.decode(&part, bytes.to_vec()) {
                         prop_assert_eq!(records(&batch).len(), batch.header.count as usize);
                     }
                 }

@@ -128,7 +128,7 @@ fn are_sections_of(handle: &Handle, (key, row): (ChunkKey, &IndexRow), batch: &R
     let bytes = handle.read_extent(row.extent(), row.bytes as usize)?;
     let mut walk = batch.walk(Place::start(&batch.header));
     for part in outline.parts() {
-        let decoded = outline.decode(&part, bytes.get(part.bytes.clone()).unwrap_or_default());
+        let decoded = outline.decode(&part, bytes.get(part.bytes.clone()).unwrap_or_default().to_vec());
         let Ok(part) = decoded else { return Ok(false) };
         let mut records = part.walk(Place::start(&part.header));
         if !records.all(|record| walk.next().is_some_and(|other| other.is_same_as(&record))) {

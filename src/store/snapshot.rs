@@ -184,7 +184,7 @@ impl Handle {
     /// Reads the sections of a part, up to the first one that is damaged; an error when that is the first one of all.
     pub(super) fn read_part(&self, (key, row): (ChunkKey, &IndexRow), part: &Part) -> Result<RecordBatch> {
         let bytes = self.read_within(row.extent(), part.bytes.clone())?;
-        row.outline(key).decode(part, &bytes).map_err(|error| unreadable_chunk(key, error))
+        row.outline(key).decode(part, bytes).map_err(|error| unreadable_chunk(key, error))
     }
 
     /// Reads what several chunks take together; `None` when that failed: one by one, it shows which can be read.

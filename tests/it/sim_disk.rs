@@ -672,6 +672,21 @@ mod tests {
     }
 
     #[test]
+    fn a_call_ends_a_wait_for_it() {
+        let disk = SimDisk::new();
+        let file = file_on(&disk);
+        file.sync().unwrap();
+        let waiting = disk.clone();
+        let waiter = std::thread::spawn(move || {
+            waiting.wait_for_calls_behind(0, Op::Sync, "");
+            waiting.wait_for_calls_behind(1, Op::Sync, "");
+            waiting.calls(Op::Sync, "")
+        });
+        file.sync().unwrap();
+        assert_eq!(waiter.join().unwrap(), 2);
+    }
+
+    #[test]
     fn a_full_disk_takes_no_new_page() {
         let disk = SimDisk::new();
         disk.set_capacity(Some(2 * PAGE));
