@@ -4,7 +4,7 @@ use std::ops::{Bound, Deref};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use redb::{AccessGuard, Cursor, ReadTransaction, ReadableDatabase, ReadableTable};
+use redb::{Cursor, ReadTransaction, ReadableDatabase, ReadableTable};
 
 use super::extent::{BLOCK, Extent};
 use super::index::{IndexRow, StoredChunk};
@@ -86,28 +86,31 @@ impl<'h> Snapshot<'h> {
         (from, until): (Offset, Offset),
         max_bytes: usize,
     ) -> Result<Within> {
+        if from >= until {
+            return Ok(Within::Chunks(Vec::new()));
+        }
         let mut rows = Rows::from(self.index(), log, from)?;
-        let mut chunks: Vec<StoredChunk> = Vec::new();
-        let mut bytes = 0;
-        let mut expected = from;
-        while expected < until && (chunks.is_empty() || bytes < max_bytes) {
-            match rows.next() {
-                Ok(Some((chunk, row))) if follows(chunk_of(chunk.key).1, expected, chunks.is_empty()) => {
-                    expected = chunk.last_offset.next();
-                    bytes = bytes.saturating_add(chunk.plain_bytes.max(chunk.bytes) as usize);
-                    if chunks.is_empty() && max_bytes < bytes {
-                        let row: IndexRow = decode_row(&chunk.key, row.value())?;
-                        if let Some(part) = row.outline(chunk.key).part(from, max_bytes) {
-                            return Ok(Within::Part(self.read_part((chunk.key, &row), &part)?));
-                        }
-                    }
-                    chunks.push(chunk);
-                }
-                _ if !chunks.is_empty() => break,
-                Err(error) => return Err(error),
-                Ok(_) if partition(self, log)?.is_some_and(|row| row.log_start > expected) => break,
-                Ok(_) => return Err(hole(log, expected)),
+        let Some((key, row)) = rows.first()?.filter(|(key, _)| chunk_of(*key).1 <= from) else {
+            let is_gone = partition(self, log)?.is_some_and(|row| row.log_start > from);
+            return if is_gone { Ok(Within::Chunks(Vec::new())) } else { Err(hole(log, from)) };
+        };
+        let mut bytes = row.plain_bytes.max(row.bytes) as usize;
+        if max_bytes < bytes
+            && let Some(part) = row.outline(key).part(from, max_bytes)
+        {
+            return Ok(Within::Part(self.read_part((key, &row), &part)?));
+        }
+        let mut expected = row.last_offset.next();
+        let mut chunks = vec![row.chunk(key)];
+        while expected < until && bytes < max_bytes {
+            // What can't be read, or is missing, is met by the read that begins there.
+            let Ok(Some(chunk)) = rows.next() else { break };
+            if chunk_of(chunk.key).1 != expected {
+                break;
             }
+            expected = chunk.last_offset.next();
+            bytes = bytes.saturating_add(chunk.plain_bytes.max(chunk.bytes) as usize);
+            chunks.push(chunk);
         }
         Ok(Within::Chunks(chunks))
     }
@@ -131,10 +134,8 @@ impl<'h> Snapshot<'h> {
 
     /// The row of the chunk that holds an offset, if it is there.
     pub(super) fn chunk_with(&self, log: LogId, offset: Offset) -> Result<Option<(ChunkKey, IndexRow)>> {
-        let mut rows = Rows::from(self.index(), log, offset)?;
-        let Some((chunk, row)) = rows.next()? else { return Ok(None) };
-        let holds = chunk_of(chunk.key).1 <= offset;
-        holds.then(|| Ok((chunk.key, decode_row(&chunk.key, row.value())?))).transpose()
+        let first = Rows::from(self.index(), log, offset)?.first()?;
+        Ok(first.filter(|(key, _)| chunk_of(*key).1 <= offset))
     }
 
     pub(super) fn read_chunk(&self, chunk: &StoredChunk, topic: TopicId) -> Result<RecordBatch> {
@@ -226,8 +227,6 @@ pub(super) fn runs_of(chunks: &[StoredChunk]) -> impl Iterator<Item = &[StoredCh
 
 pub(super) type Index = redb::ReadOnlyTable<ChunkKey, &'static [u8]>;
 
-type RowBytes<'t> = AccessGuard<'t, &'static [u8]>;
-
 /// The rows of a partition's chunks, in order.
 struct Rows<'t> {
     log: LogId,
@@ -244,7 +243,8 @@ impl<'t> Rows<'t> {
         Ok(Self { log, from, cursor })
     }
 
-    fn next(&mut self) -> Result<Option<(StoredChunk, RowBytes<'_>)>> {
+    /// To be called first.
+    fn first(&mut self) -> Result<Option<(ChunkKey, IndexRow)>> {
         loop {
             let Some((key, row)) = self.cursor.next().redb()? else { return Ok(None) };
             let key = key.value();
@@ -253,18 +253,22 @@ impl<'t> Rows<'t> {
                 return Ok(None);
             }
             if log == self.log {
-                let chunk = StoredChunk::decode(key, row.value())?;
-                if chunk.last_offset >= self.from {
-                    return Ok(Some((chunk, row)));
+                let row: IndexRow = decode_row(&key, row.value())?;
+                if row.last_offset >= self.from {
+                    return Ok(Some((key, row)));
                 }
             }
         }
     }
-}
 
-/// Whether a chunk goes on at `expected`; the first one of a read may begin before it.
-fn follows(base: Offset, expected: Offset, first: bool) -> bool {
-    base == expected || (first && base < expected)
+    fn next(&mut self) -> Result<Option<StoredChunk>> {
+        let Some((key, row)) = self.cursor.next().redb()? else { return Ok(None) };
+        let key = key.value();
+        if chunk_of(key).0 != self.log {
+            return Ok(None);
+        }
+        StoredChunk::decode(key, row.value()).map(Some)
+    }
 }
 
 /// Decodes a chunk, and sees to it that it is the one that its row tells of.
