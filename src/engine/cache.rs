@@ -6,7 +6,19 @@ use std::sync::Arc;
 use crate::codec::RecordBatch;
 use crate::types::{LogId, Offset};
 
-type Key = (LogId, Offset);
+/// A partition and an offset, in that order. One number, as the cache is searched for each read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Key(u128);
+
+impl Key {
+    fn of(log: LogId, offset: Offset) -> Self {
+        Self(u128::from(log.topic.0) << 96 | u128::from(log.partition) << 64 | u128::from(offset.get()))
+    }
+
+    fn is_of(self, log: LogId) -> bool {
+        self.0 >> 64 == Self::of(log, Offset::ZERO).0 >> 64
+    }
+}
 
 /// Decoded chunks and parts of them by partition and base offset; the one that came first goes first.
 #[derive(Debug)]
@@ -27,8 +39,8 @@ impl ChunkCache {
     /// Gives out the chunk that holds `from` and those that follow it without a gap, until `max_bytes` are passed. `false`
     /// when the first one is not here.
     pub(crate) fn read(&self, log: LogId, from: Offset, max_bytes: usize, out: &mut Vec<Arc<RecordBatch>>) -> bool {
-        let Some((&(found, _), chunk)) = self.chunks.range(..=(log, from)).next_back() else { return false };
-        if found != log || chunk.header.last_offset < from {
+        let Some((found, chunk)) = self.chunks.range(..=Key::of(log, from)).next_back() else { return false };
+        if !found.is_of(log) || chunk.header.last_offset < from {
             return false;
         }
         let mut next = chunk;
@@ -36,7 +48,7 @@ impl ChunkCache {
         loop {
             out.push(Arc::clone(next));
             bytes += next.header.length as usize;
-            match self.chunks.get(&(log, next.header.last_offset.next())) {
+            match self.chunks.get(&Key::of(log, next.header.last_offset.next())) {
                 Some(chunk) if bytes < max_bytes => next = chunk,
                 _ => return true,
             }
@@ -45,21 +57,21 @@ impl ChunkCache {
 
     /// Forgets the chunks of a partition: they were written again with fewer records in them.
     pub(crate) fn forget(&mut self, log: LogId) {
-        let keys = self.chunks.range((log, Offset::ZERO)..=(log, Offset::MAX)).map(|(key, _)| *key);
+        let keys = self.chunks.range(Key::of(log, Offset::ZERO)..=Key::of(log, Offset::MAX)).map(|(key, _)| *key);
         for key in keys.collect::<Vec<_>>() {
             if let Some(chunk) = self.chunks.remove(&key) {
                 self.bytes -= chunk.size();
             }
         }
-        self.order.retain(|(other, _)| *other != log);
+        self.order.retain(|key| !key.is_of(log));
     }
 
     /// Takes chunks in, or parts of them, and lets the oldest go.
     pub(crate) fn insert(&mut self, log: LogId, chunks: &[Arc<RecordBatch>]) {
         for chunk in chunks {
-            let key = (log, chunk.header.base_offset);
+            let key = Key::of(log, chunk.header.base_offset);
             // What was a part of it would hide the rest.
-            let last = (log, chunk.header.last_offset);
+            let last = Key::of(log, chunk.header.last_offset);
             while let Some((&part, _)) = self.chunks.range(..=last).next_back()
                 && part > key
             {
