@@ -302,6 +302,10 @@ mod tests {
                 let _ = record.headers.validate();
                 prop_assert!(record.headers.count() <= bytes.len());
             }
+            let (mut run, mut in_place) = (Vec::new(), bytes.clone());
+            let appended = append_run(&mut run, 0, &bytes).map(|()| run);
+            let dropped = drop_timestamp_delta(&mut in_place);
+            prop_assert_eq!(dropped.map(|start| in_place[start..].to_vec()), appended);
         }
     }
 

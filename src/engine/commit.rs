@@ -235,10 +235,13 @@ impl Engine {
         self.progress.finish(lead, open.number, vec![(group.number, error), (open.number, later)]);
     }
 
-    /// Fails a group that a panic took from its leader. Nobody knows how far it came, and the broker has stopped.
-    fn fail_lost(&self, lead: Lead<'_>, group: GroupNumber) {
-        let source = self.health.stop(Error::illegal_state("a group commit came to no end"));
-        self.progress.finish(lead, group, vec![(group, Error::DurabilityUnknown { source })]);
+    /// Fails the groups up to `last` that a panic took from their leader. Nobody knows how far they came, and the broker has
+    /// stopped.
+    fn fail_lost(&self, lead: Lead<'_>, last: GroupNumber) {
+        let source = self.health.stop(no_end());
+        let unknown = |group| (group, Error::DurabilityUnknown { source: Arc::clone(&source) });
+        let failures = self.progress.not_done(last).map(unknown).collect();
+        self.progress.finish(lead, last, failures);
     }
 
     /// Makes the length of the journal's file durable, before the store says that a mark lies in it.
@@ -278,25 +281,44 @@ fn tell(listeners: Vec<Listener>, outcome: &Result<()>) {
     }
     let before = IN_CALLBACK.replace(true);
     for listener in listeners {
-        let _ = catch_unwind(AssertUnwindSafe(|| listener.tell(outcome.clone())));
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| listener.tell(outcome.clone()))) {
+            // It is the user's, and may panic again when it is dropped.
+            std::mem::forget(panic);
+        }
     }
     IN_CALLBACK.set(before);
+}
+
+impl Drop for Group {
+    /// Whoever was not told yet is told now: a panic took the group from its leader.
+    fn drop(&mut self) {
+        let listeners = self.take_listeners();
+        if !listeners.is_empty() {
+            tell(listeners, &Err(Error::DurabilityUnknown { source: Arc::new(no_end()) }));
+        }
+    }
+}
+
+fn no_end() -> Error {
+    Error::illegal_state("a group commit came to no end")
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::mpsc;
+    use std::thread;
 
-    use super::super::sequencer::Keys;
+    use super::super::sequencer::{Callback, Keys};
     use super::super::tests::options;
     use super::super::{Engine, OpenHow};
     use super::*;
     use crate::config::TopicConfig;
-    use crate::disk::sim_disk::SimDisk;
+    use crate::disk::sim_disk::{Op, SimDisk};
     use crate::record::ProducerRecord;
     use crate::types::TopicName;
 
-    /// The record is neither acknowledged nor waited for in vain, and what comes later is refused.
+    /// Nothing of its group is acknowledged, nobody waits in vain, and what comes later is refused.
     #[test]
     fn a_group_whose_leader_panics_is_not_acknowledged() {
         let disk = SimDisk::new();
@@ -304,25 +326,55 @@ mod tests {
             Engine::open(Arc::new(disk.clone()), Path::new("/d/app.brooklet"), OpenHow::OpenOrCreate, options())
                 .unwrap()
         };
-        let engine = open(&disk);
+        let engine = Arc::new(open(&disk));
         engine.create_topic(&TopicName::new("t").unwrap(), 1, TopicConfig::default()).unwrap();
-        let send = || engine.send(&ProducerRecord::to("t").partition(0), Keys::Choose, None);
-        let first = send().unwrap();
-        assert!(engine.wait_for(first.group, None).unwrap());
-        let lost = send().unwrap();
-        let panicked = catch_unwind(AssertUnwindSafe(|| {
-            let _lead = engine.progress.lead();
-            let _guard = engine.health.guard("a test");
-            let _taken = engine.sequencer.lock().take_group(Vec::new());
-            std::panic::resume_unwind(Box::new(()));
-        }));
-        assert!(panicked.is_err());
-        assert!(matches!(engine.wait_for(lost.group, None), Err(Error::DurabilityUnknown { .. })));
-        assert!(engine.wait_for(first.group, None).unwrap());
-        assert!(matches!(send(), Err(Error::ReopenRequired { .. })));
-        assert!(matches!(engine.flush(), Err(Error::DurabilityUnknown { .. })));
+        let send = |engine: &Engine, callback| {
+            let sent = engine.send(&ProducerRecord::to("t").partition(0), Keys::Choose, callback);
+            sent.map(|sent| sent.group)
+        };
+        let first = send(&engine, None).unwrap();
+        assert!(engine.wait_for(first, None).unwrap());
+        let (told, outcomes) = mpsc::channel();
+        let handle = Arc::clone(&engine);
+        let callback: Callback = Box::new(move |outcome| {
+            let later = send(&handle, None).unwrap();
+            told.send((outcome.map(drop), later)).unwrap();
+        });
+        let lost = send(&engine, Some(callback)).unwrap();
+        disk.panic_at(Op::Write, "-journal");
+        let waits: Vec<_> = thread::scope(|scope| {
+            let wait = || scope.spawn(|| engine.wait_for(lost, None));
+            let waiters = [wait(), wait()];
+            waiters.into_iter().map(thread::ScopedJoinHandle::join).collect()
+        });
+        assert_eq!(waits.iter().filter(|wait| wait.is_err()).count(), 1);
+        let unknown = |outcome: &Result<bool>| matches!(outcome, Err(Error::DurabilityUnknown { .. }));
+        assert!(waits.iter().flatten().all(unknown));
+        let (outcome, later) = outcomes.recv().unwrap();
+        assert!(unknown(&outcome.map(|()| true)));
+        assert!(matches!(engine.wait_for(later, None), Err(Error::ReopenRequired { .. })));
+        assert!(engine.wait_for(first, None).unwrap());
+        assert!(matches!(send(&engine, None), Err(Error::ReopenRequired { .. })));
         drop(engine);
         let log = Arc::clone(&open(&disk.after_kill()).topic("t").unwrap().partitions[0]);
         assert_eq!(log.end().get(), 1);
+    }
+
+    /// A panic between a failed group and the open one that fails with it.
+    #[test]
+    fn all_groups_that_a_panic_took_are_failed() {
+        let engine =
+            Engine::open(Arc::new(SimDisk::new()), Path::new("/d/a.brooklet"), OpenHow::CreateNew, options()).unwrap();
+        engine.create_topic(&TopicName::new("t").unwrap(), 1, TopicConfig::default()).unwrap();
+        let send = || engine.send(&ProducerRecord::to("t").partition(0), Keys::Choose, None).unwrap().group;
+        let take = || drop(engine.sequencer.lock().take_group(Vec::new()));
+        let lost = [send(), {
+            take();
+            send()
+        }];
+        take();
+        for group in lost {
+            assert!(matches!(engine.wait_for(group, None), Err(Error::DurabilityUnknown { .. })));
+        }
     }
 }

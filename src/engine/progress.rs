@@ -115,6 +115,11 @@ impl Progress {
         group.0 < self.done.load(Ordering::Acquire)
     }
 
+    /// The groups up to `last` that are not done. While the caller leads, only a panic leaves some.
+    pub(crate) fn not_done(&self, last: GroupNumber) -> impl Iterator<Item = GroupNumber> {
+        (self.done.load(Ordering::Acquire)..=last.0).map(GroupNumber)
+    }
+
     /// Waits until `group` is done or it is the caller's turn to lead.
     pub(crate) fn wait(&self, group: GroupNumber, deadline: Option<Instant>) -> Turn<'_> {
         if let Some(turn) = self.turn(group) {
@@ -184,6 +189,10 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, mpsc};
+    use std::thread;
+    use std::time::Duration;
+
     use super::*;
 
     fn lead<'p>(progress: &'p Progress, group: u64) -> Lead<'p> {
@@ -209,35 +218,67 @@ mod tests {
         drop(lead(&progress, 3));
     }
 
+    #[test]
+    fn all_who_sleep_are_told() {
+        const THREADS: usize = 3;
+        let (told, tell) = mpsc::channel();
+        let progress = Arc::new(Progress::new(Writer::new(None)));
+        let leading = lead(&progress, 0);
+        for _ in 0..THREADS {
+            let (progress, told) = (Arc::clone(&progress), told.clone());
+            thread::spawn(move || told.send(matches!(progress.wait(GroupNumber(0), None), Turn::Done(Ok(())))));
+        }
+        while progress.waiting.load(Ordering::SeqCst) < THREADS {
+            thread::yield_now();
+        }
+        // They were about to; now they sleep, or nearly always do.
+        (0..1_000).for_each(|_| thread::yield_now());
+        progress.finish(leading, GroupNumber(0), Vec::new());
+        for _ in 0..THREADS {
+            assert!(tell.recv_timeout(Duration::from_secs(60)).expect("a thread sleeps"));
+        }
+    }
+
     /// Threads that wait for groups of their own while others lead: a wake-up that is lost would leave one asleep.
     #[test]
     fn nobody_sleeps_while_there_is_a_lead_to_take() {
-        const THREADS: u64 = 4;
+        const THREADS: usize = 4;
         const GROUPS: u64 = 2_000;
-        let progress = Progress::new(Writer::new(None));
-        let next = AtomicU64::new(0);
-        let wait = || {
-            loop {
-                let group = GroupNumber(next.fetch_add(1, Ordering::SeqCst));
-                if group.0 >= GROUPS {
-                    return;
+        let (ended, end) = mpsc::channel();
+        let progress = Arc::new(Progress::new(Writer::new(None)));
+        let next = Arc::new(AtomicU64::new(0));
+        for _ in 0..THREADS {
+            let (progress, next, ended) = (Arc::clone(&progress), Arc::clone(&next), ended.clone());
+            thread::spawn(move || {
+                loop {
+                    let group = GroupNumber(next.fetch_add(1, Ordering::SeqCst));
+                    if group.0 >= GROUPS {
+                        return ended.send(());
+                    }
+                    match progress.wait(group, None) {
+                        Turn::Done(outcome) => outcome.unwrap(),
+                        Turn::Lead(lead) => {
+                            // Until the others sleep, if they do.
+                            let others_sleep = || progress.waiting.load(Ordering::SeqCst) + 1 == THREADS;
+                            let _ = (0..100).find(|_| {
+                                thread::yield_now();
+                                others_sleep()
+                            });
+                            // As of an open group: what was taken up to now is done.
+                            let last = GroupNumber(next.load(Ordering::SeqCst) - 1);
+                            progress.finish(lead, last, Vec::new());
+                        }
+                        Turn::TimedOut => panic!("without a deadline"),
+                    }
+                    if group.0.is_multiple_of(7) {
+                        drop(progress.lead());
+                    }
                 }
-                match progress.wait(group, None) {
-                    Turn::Done(outcome) => outcome.unwrap(),
-                    // As of an open group: what was taken up to now is done.
-                    Turn::Lead(lead) => progress.finish(lead, GroupNumber(next.load(Ordering::SeqCst) - 1), Vec::new()),
-                    Turn::TimedOut => panic!("without a deadline"),
-                }
-                if group.0.is_multiple_of(7) {
-                    drop(progress.lead());
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 0..THREADS {
-                scope.spawn(wait);
-            }
-        });
+            });
+        }
+        for _ in 0..THREADS {
+            end.recv_timeout(Duration::from_secs(60)).expect("a thread sleeps, or panicked");
+        }
         assert!(progress.is_done(GroupNumber(GROUPS - 1)));
     }
 }

@@ -97,7 +97,7 @@ impl Handle {
 
     /// The same for what needs it alone, and leaves another state.
     pub(super) fn database_mut(&mut self) -> Result<&mut Database> {
-        self.latest.pass();
+        self.latest.let_go_alone();
         let failure = self.failure();
         self.database.as_mut().ok_or(failure)
     }
@@ -294,7 +294,7 @@ impl Handle {
 
     fn take(&mut self) -> Option<Database> {
         self.unsynced |= self.trouble.gravest().is_some_and(|(severity, _)| severity == Severity::Unsynced);
-        self.latest.pass();
+        self.latest.let_go_alone();
         self.database.take()
     }
 

@@ -11,7 +11,7 @@ use super::index::{IndexRow, SegmentRow};
 use super::keys::{COMPACTIONS, KEYS, SUPERSEDED};
 use super::open::Store;
 use super::schema::{
-    ChunkKey, DELETED, DeletedRow, Identity, META, MetaRow, NextTopic, PARTITIONS, PartitionRow, Row, SEGMENTS,
+    ChunkKey, DELETED, DeletedRow, INDEX, Identity, META, MetaRow, NextTopic, PARTITIONS, PartitionRow, Row, SEGMENTS,
     Session, TOPICS, TopicRow, chunk_key, chunk_of, decode_row, log_key, log_of,
 };
 use super::snapshot::{Snapshot, Within, runs_of};
@@ -60,7 +60,7 @@ impl Store {
             let is_gone = |log: LogId| deleted.iter().any(|(number, _)| *number == log.topic.0);
             // One that is missing is an error here, and would be made by an update.
             transaction.open_table(FREE).redb()?;
-            for table in [SEGMENTS, KEYS, SUPERSEDED] {
+            for table in [INDEX, SEGMENTS, KEYS, SUPERSEDED] {
                 transaction.open_table(table).redb()?;
             }
             transaction.open_table(OFFSETS).redb()?;
@@ -134,7 +134,7 @@ impl Store {
                 return Ok(Some(next));
             }
             let behind = chunk_key(log, offset.next())..=chunk_key(log, Offset::MAX);
-            let next = snapshot.index().range(behind).redb()?.next();
+            let next = snapshot.index()?.range(behind).redb()?.next();
             Ok(next.map(decode_entry::<IndexRow>).transpose()?.map(|(key, _)| chunk_of(key).1))
         })
     }
@@ -307,7 +307,7 @@ impl<'s> Lookup<'s> {
         chunks: RangeInclusive<ChunkKey>,
         mut visit: impl FnMut(ChunkKey, IndexRow) -> Result<Search>,
     ) -> Result<Search> {
-        for entry in self.snapshot.index().range(chunks).redb()? {
+        for entry in self.snapshot.index()?.range(chunks).redb()? {
             let (key, chunk) = decode_entry::<IndexRow>(entry)?;
             if visit(key, chunk)? == Search::Stop {
                 return Ok(Search::Stop);

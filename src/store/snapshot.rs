@@ -1,7 +1,7 @@
 //! A snapshot of the store: rows, and the chunks that they tell of.
 
 use std::ops::{Bound, Deref};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 use redb::{Cursor, ReadTransaction, ReadableDatabase, ReadableTable};
@@ -19,16 +19,18 @@ use crate::types::{LogId, Offset, TopicId};
 /// The rows that an update left. The chunks that they tell of stay where they are for as long as it lives.
 pub(super) struct State {
     transaction: ReadTransaction,
-    index: Index,
+    /// Opened by who needs it first.
+    index: OnceLock<Index>,
 }
 
-/// What the last update left, from the first look at it until the next update is committed: to open it takes longer than to find
-/// a row in it.
+/// The state that the last update left, from the first look at it until the next update is committed: to open it takes longer than
+/// to find a row in it.
+///
+/// Of each state there is one for all who look at it, or what an update frees would be [free](super::space) too early.
 #[derive(Default)]
 pub(super) struct Latest(Mutex<Option<Arc<State>>>);
 
 impl Latest {
-    /// Of each state there is one, whoever looks at it.
     fn get(&self, open: impl FnOnce() -> Result<State>) -> Result<Arc<State>> {
         let mut latest = self.0.lock();
         match &*latest {
@@ -37,14 +39,19 @@ impl Latest {
         }
     }
 
-    /// There is a later one.
-    pub(super) fn pass(&self) {
+    /// There is a later one: who looks from now on sees that.
+    pub(super) fn let_go(&self) {
         let passed = self.0.lock().take();
         drop(passed);
     }
+
+    /// The same for who is alone, as in a process that was forked while somebody had the lock.
+    pub(super) fn let_go_alone(&mut self) {
+        *self.0.get_mut() = None;
+    }
 }
 
-/// What the last update left: rows, and the chunks that they tell of.
+/// What an update left, as one reader looks at it: rows, and the chunks that they tell of.
 pub(super) struct Snapshot<'h> {
     state: Arc<State>,
     handle: &'h Handle,
@@ -62,8 +69,7 @@ impl<'h> Snapshot<'h> {
     pub(super) fn of(handle: &'h Handle) -> Result<Self> {
         let state = handle.latest.get(|| {
             let transaction = handle.database()?.begin_read().redb()?;
-            let index = transaction.open_table(INDEX).redb()?;
-            Ok(State { transaction, index })
+            Ok(State { transaction, index: OnceLock::new() })
         })?;
         Ok(Self { state, handle })
     }
@@ -74,8 +80,12 @@ impl<'h> Snapshot<'h> {
     }
 
     /// The table of chunks.
-    pub(super) fn index(&self) -> &Index {
-        &self.state.index
+    pub(super) fn index(&self) -> Result<&Index> {
+        if let Some(index) = self.state.index.get() {
+            return Ok(index);
+        }
+        let index = self.open_table(INDEX).redb()?;
+        Ok(self.state.index.get_or_init(|| index))
     }
 
     /// The chunks that hold the records from `from` up to `until`, until `max_bytes` are reached; one at least, or a part of one,
@@ -89,7 +99,7 @@ impl<'h> Snapshot<'h> {
         if from >= until {
             return Ok(Within::Chunks(Vec::new()));
         }
-        let mut rows = Rows::from(self.index(), log, from)?;
+        let mut rows = Rows::from(self.index()?, log, from)?;
         let Some((key, row)) = rows.first()?.filter(|(key, _)| chunk_of(*key).1 <= from) else {
             let is_gone = partition(self, log)?.is_some_and(|row| row.log_start > from);
             return if is_gone { Ok(Within::Chunks(Vec::new())) } else { Err(hole(log, from)) };
@@ -134,7 +144,7 @@ impl<'h> Snapshot<'h> {
 
     /// The row of the chunk that holds an offset, if it is there.
     pub(super) fn chunk_with(&self, log: LogId, offset: Offset) -> Result<Option<(ChunkKey, IndexRow)>> {
-        let first = Rows::from(self.index(), log, offset)?.first()?;
+        let first = Rows::from(self.index()?, log, offset)?.first()?;
         Ok(first.filter(|(key, _)| chunk_of(*key).1 <= offset))
     }
 

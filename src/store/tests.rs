@@ -260,7 +260,7 @@ fn forge(store: &Store, work: impl FnOnce(&redb::WriteTransaction) -> Result<()>
     let transaction = begin_write(handle.database().unwrap()).unwrap();
     work(&transaction).unwrap();
     transaction.commit().unwrap();
-    handle.latest.pass();
+    handle.latest.let_go();
 }
 
 #[test]

@@ -101,9 +101,9 @@ impl Store {
             let value = work(&mut update)?;
             let (number, freed) = update.finish()?;
             outcome = Some((value, number, Resting { extents: freed, seen_by: beside.watch() }));
-            let committed = transaction.commit().redb();
-            handle.latest.pass();
-            committed
+            transaction.commit().redb()?;
+            handle.latest.let_go();
+            Ok(())
         });
         let trouble = handle.trouble.gravest();
         drop(handle);

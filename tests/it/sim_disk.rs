@@ -79,6 +79,8 @@ struct State {
     faults: Vec<(Fault, usize)>,
     calls: BTreeMap<(Op, PathBuf), usize>,
     called: Arc<Condvar>,
+    /// The call that panics, once.
+    panics: Option<(Op, String)>,
     /// Bytes of pages that all files together may take.
     capacity: Option<u64>,
     /// When set, a failed sync writes a random half of what it should.
@@ -161,6 +163,11 @@ impl SimDisk {
     /// From now on a failed sync writes a random half of what it should; without a seed, nothing of it.
     pub(crate) fn set_failed_sync_seed(&self, seed: Option<u64>) {
         self.state().failed_sync_seed = seed;
+    }
+
+    /// The next such call panics and does nothing.
+    pub(crate) fn panic_at(&self, operation: Op, path_contains: &str) {
+        self.state().panics = Some((operation, path_contains.to_owned()));
     }
 
     /// The number of calls so far, failed ones too. A write counts as [`Op::Write`].
@@ -269,6 +276,8 @@ impl State {
     fn call(&mut self, operation: Op, path: &Path) -> Result<(), io::Error> {
         *self.calls.entry((operation, path.to_owned())).or_default() += 1;
         self.called.notify_all();
+        let panics = |(op, part): &mut (Op, String)| *op == operation && path.to_string_lossy().contains(part.as_str());
+        assert!(self.panics.take_if(panics).is_none(), "injected panic of {operation:?}");
         self.injected(operation, path)
     }
 
@@ -669,6 +678,18 @@ mod tests {
         assert!(disk.rename(path, path).is_err() && disk.remove(path).is_err() && disk.sync_dir(path).is_err());
         assert_eq!((disk.calls(Op::Write, "file"), disk.calls(Op::Write, "other")), (4, 0));
         assert_eq!(disk.bytes(PATH).unwrap(), b"ZZc3");
+    }
+
+    #[test]
+    fn a_call_panics_once_when_it_is_told_to() {
+        let disk = SimDisk::new();
+        let file = file_on(&disk);
+        disk.panic_at(Op::Write, "");
+        file.sync().unwrap();
+        let write = || file.write_at(0, b"x");
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(write)).is_err());
+        assert_eq!(file.len().unwrap(), 0);
+        write().unwrap();
     }
 
     #[test]

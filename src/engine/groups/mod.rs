@@ -15,7 +15,7 @@
 //!
 //! # Locks
 //!
-//! A group's `inner` stands between the journal's `writer` and the `sequencer`: the leader takes it to apply what it wrote, and
+//! A group's `inner` stands between the lead and the `sequencer`: the leader takes it to apply what it wrote, and
 //! who commits holds it while the entry gets its place in the one order, so that a member that lost a partition can't
 //! overwrite what its successor commits. It is never held across I/O. The map of the groups stands before it.
 
