@@ -1,6 +1,8 @@
 //! What became of each group, and who leads: who waits for a record waits here.
 
-use std::ops::{Deref, DerefMut};
+use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut, Range};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::time::Instant;
 
@@ -26,8 +28,43 @@ pub(crate) struct Progress {
     changed: Condvar,
     /// Whether a group has ever failed.
     any_failed: AtomicBool,
-    /// Groups that are done but failed, ascending.
-    failed: Mutex<Vec<(GroupNumber, Error)>>,
+    failed: Mutex<Failed>,
+}
+
+/// Runs of failed groups that are remembered. On a full disk one run has all that fail, for as long as it is full.
+const MOST_RUNS: usize = 1_000;
+
+/// Groups that are done but failed.
+#[derive(Debug, Default)]
+struct Failed {
+    /// Ascending; each of groups one behind the other that failed alike.
+    runs: VecDeque<(Range<u64>, Error)>,
+    /// What became of groups below this is not known any more.
+    forgotten: u64,
+}
+
+impl Failed {
+    fn add(&mut self, group: GroupNumber, error: Error) {
+        match self.runs.back_mut() {
+            Some((run, known)) if run.end == group.0 && known.to_string() == error.to_string() => run.end += 1,
+            _ => self.runs.push_back((group.0..group.0 + 1, error)),
+        }
+        if self.runs.len() > MOST_RUNS {
+            self.forgotten = self.runs.pop_front().map_or(0, |(run, _)| run.end);
+        }
+    }
+
+    fn outcome(&self, group: GroupNumber) -> Result<()> {
+        let after = self.runs.partition_point(|(run, _)| run.end <= group.0);
+        match self.runs.get(after) {
+            Some((run, error)) if run.contains(&group.0) => Err(error.clone()),
+            _ if group.0 < self.forgotten => {
+                let source = Error::illegal_state("too much has failed since to remember what became of it");
+                Err(Error::DurabilityUnknown { source: Arc::new(source) })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What a thread that waits for a group does next.
@@ -106,7 +143,7 @@ impl Progress {
             asleep: Mutex::new(()),
             changed: Condvar::new(),
             any_failed: AtomicBool::new(false),
-            failed: Mutex::new(Vec::new()),
+            failed: Mutex::new(Failed::default()),
         }
     }
 
@@ -168,7 +205,8 @@ impl Progress {
     pub(crate) fn finish(&self, lead: Lead<'_>, last: GroupNumber, failures: Vec<(GroupNumber, Error)>) {
         if !failures.is_empty() {
             self.any_failed.store(true, Ordering::Relaxed);
-            self.failed.lock().extend(failures);
+            let mut failed = self.failed.lock();
+            failures.into_iter().for_each(|(group, error)| failed.add(group, error));
         }
         self.done.store(last.next().0, Ordering::Release);
         drop(lead);
@@ -179,17 +217,13 @@ impl Progress {
         if !self.any_failed.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let failed = self.failed.lock();
-        match failed.binary_search_by_key(&group, |(group, _)| *group) {
-            Ok(at) => failed.get(at).map_or(Ok(()), |(_, error)| Err(error.clone())),
-            Err(_) => Ok(()),
-        }
+        self.failed.lock().outcome(group)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, mpsc};
+    use std::sync::mpsc;
     use std::thread;
     use std::time::Duration;
 
@@ -216,6 +250,29 @@ mod tests {
         drop(lead(&progress, 3));
         drop(progress.lead());
         drop(lead(&progress, 3));
+    }
+
+    #[test]
+    fn failures_without_end_take_no_memory_and_are_never_taken_for_success() {
+        let full = |path: &str| Error::StorageFull { path: path.into() };
+        let mut failed = Failed::default();
+        (10..1_000_000).for_each(|group| failed.add(GroupNumber(group), full("a")));
+        failed.add(GroupNumber(1_000_000), full("b"));
+        assert_eq!(failed.runs.len(), 2);
+        let outcome = |failed: &Failed, group| failed.outcome(GroupNumber(group)).map_err(|error| error.to_string());
+        assert_eq!(outcome(&failed, 9), Ok(()));
+        assert_eq!(outcome(&failed, 10), Err(full("a").to_string()));
+        assert_eq!(outcome(&failed, 999_999), Err(full("a").to_string()));
+        assert_eq!(outcome(&failed, 1_000_000), Err(full("b").to_string()));
+        assert_eq!(outcome(&failed, 1_000_001), Ok(()));
+        // Every other one.
+        let (first, last) = (1_000_002, 1_000_002 + 2 * MOST_RUNS as u64);
+        (first..=last).step_by(2).for_each(|group| failed.add(GroupNumber(group), full("c")));
+        assert_eq!(failed.runs.len(), MOST_RUNS);
+        let is_unknown = |group| matches!(failed.outcome(GroupNumber(group)), Err(Error::DurabilityUnknown { .. }));
+        assert!(is_unknown(9) && is_unknown(10) && is_unknown(first));
+        assert_eq!(outcome(&failed, first + 2), Err(full("c").to_string()));
+        assert_eq!(outcome(&failed, first + 3), Ok(()));
     }
 
     #[test]
