@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::thread;
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -290,10 +291,10 @@ fn tell(listeners: Vec<Listener>, outcome: &Result<()>) {
 }
 
 impl Drop for Group {
-    /// Whoever was not told yet is told now: a panic took the group from its leader.
+    /// When a panic takes the group from its leader, whoever was not told yet is told now.
     fn drop(&mut self) {
         let listeners = self.take_listeners();
-        if !listeners.is_empty() {
+        if !listeners.is_empty() && thread::panicking() {
             tell(listeners, &Err(Error::DurabilityUnknown { source: Arc::new(no_end()) }));
         }
     }
@@ -307,7 +308,6 @@ fn no_end() -> Error {
 mod tests {
     use std::path::Path;
     use std::sync::mpsc;
-    use std::thread;
 
     use super::super::sequencer::{Callback, Keys};
     use super::super::tests::options;
