@@ -129,6 +129,7 @@ impl Producer {
     }
 
     /// Asks the partitioner, if there is one, before any lock is taken: it may use the broker.
+    #[inline]
     fn place(&self, record: &mut ProducerRecord<'_>) -> Result<()> {
         if let (Some(partitioner), None) = (&self.partitioner, record.partition) {
             let count = self.engine().partition_count(&record.topic)?;

@@ -52,6 +52,7 @@ impl BatchHeader {
         self.last_offset - self.base_offset == u64::from(self.count).saturating_sub(1)
     }
 
+    #[inline]
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         out.reserve(Self::LEN);
         out.put_u32(self.log.topic.0);
@@ -268,6 +269,7 @@ impl RecordBatch {
     }
 
     /// Takes in the records of the batch that follows, up to [`JOINED_BATCH`] bytes; `false` when they do not go into this one.
+    #[inline]
     pub(crate) fn join(&mut self, next: &Self) -> bool {
         let (header, other) = (&mut self.header, &next.header);
         let fits = header.length as usize + next.records().len() + record::MAX_DELTAS <= JOINED_BATCH;
@@ -290,6 +292,7 @@ impl RecordBatch {
     }
 
     /// The encoded records.
+    #[inline]
     pub(crate) fn records(&self) -> &[u8] {
         self.bytes.get().get(self.start..).unwrap_or_default()
     }
@@ -369,6 +372,7 @@ impl BatchBuilder {
     }
 
     /// Makes room for a record of at most `bytes`.
+    #[inline]
     pub(crate) fn reserve(&mut self, bytes: usize, buffers: &mut Buffers) {
         let needed = self.bytes.len() + bytes;
         if needed > self.bytes.capacity() {
@@ -437,6 +441,7 @@ impl Buffers {
 
     /// An empty buffer with room for `least` bytes, and better for as many as `wanted`: one that was used before, if half of it
     /// will be used.
+    #[inline]
     pub(crate) fn take(&mut self, least: usize, wanted: usize) -> Vec<u8> {
         let bytes = wanted.min(LARGE_BUFFER).max(least);
         if (bytes..=2 * bytes).contains(&self.small.capacity()) {
@@ -449,6 +454,7 @@ impl Buffers {
     }
 
     /// Keeps the buffer of a batch that nobody else has, if it is a large or a small one.
+    #[inline]
     pub(crate) fn give_back(&mut self, batch: RecordBatch) {
         let Bytes::Own(mut bytes) = batch.bytes else { return };
         bytes.clear();

@@ -27,6 +27,7 @@ pub(crate) const fn append_entry_len(records_len: usize) -> usize {
 }
 
 /// Appends an entry for a batch to `out`.
+#[inline]
 pub(crate) fn encode_append(out: &mut Vec<u8>, batch: &RecordBatch) {
     out.push(APPEND);
     batch.header.encode(out);

@@ -87,6 +87,7 @@ pub(super) fn encode_rebased(out: &mut Vec<u8>, gap: u64, timestamp_delta: i64, 
 }
 
 /// Appends a run of records whose first one gets this timestamp delta instead of its own.
+#[inline]
 pub(super) fn append_run(out: &mut Vec<u8>, timestamp_delta: i64, records: &[u8]) -> Result<(), DecodeError> {
     let mut reader = Reader::new(records);
     let (flags, gap, _) = decode_front(&mut reader)?;
@@ -112,6 +113,7 @@ pub(super) fn drop_timestamp_delta(run: &mut [u8]) -> Result<usize, DecodeError>
 pub(super) const MAX_DELTAS: usize = 1 + 10 + 10;
 
 /// The most bytes that a record with these parts can take, whatever its deltas.
+#[inline]
 pub(crate) fn encoded_len<'a, H>(parts: &RecordParts<'a, H>) -> usize
 where
     H: Iterator<Item = RawHeader<'a>> + Clone,

@@ -89,6 +89,7 @@ impl Bell {
         !state.stop
     }
 
+    #[inline]
     fn nanos(&self, at: Instant) -> u64 {
         u64::try_from(at.saturating_duration_since(self.started).as_nanos()).unwrap_or(NEVER)
     }

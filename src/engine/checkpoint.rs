@@ -57,6 +57,7 @@ impl Unapplied {
 
     /// Makes the batches of an acknowledged group visible, and keeps all of it for a checkpoint. `true`: that gets due by it, or
     /// due sooner. `joined` gets one of the batches that others took in, if there is one.
+    #[inline]
     pub(crate) fn publish(
         &mut self,
         batches: impl Iterator<Item = FinishedBatch>,

@@ -223,7 +223,9 @@ impl Engine {
         };
         // A sync under way may have come too early for this group and still leave nothing that the thread would wait for.
         let sync_due = self.flush_interval().and_then(|interval| at.checked_add(interval));
-        checkpoint_due.into_iter().chain(sync_due).for_each(|due| self.bell.ring_unless_awake_by(due));
+        for due in [checkpoint_due, sync_due].into_iter().flatten() {
+            self.bell.ring_unless_awake_by(due);
+        }
     }
 
     /// Fails a group of which nothing can be said, or nothing was written, and all that was sent after it.

@@ -118,6 +118,7 @@ impl PartitionLog {
     }
 
     /// Makes an acknowledged batch visible, and wakes who waits for it.
+    #[inline]
     pub(crate) fn publish(&self, batch: RecordBatch, last: Last) -> Published {
         let end = batch.header.last_offset.next();
         let published;
@@ -238,6 +239,7 @@ impl PartitionLog {
         self.readers_of_table.load(Ordering::SeqCst) > 0
     }
 
+    #[inline]
     fn notify(&self) {
         if !self.is_read.load(Ordering::SeqCst) {
             return;

@@ -158,6 +158,7 @@ impl Progress {
     }
 
     /// Waits until `group` is done or it is the caller's turn to lead.
+    #[inline]
     pub(crate) fn wait(&self, group: GroupNumber, deadline: Option<Instant>) -> Turn<'_> {
         if let Some(turn) = self.turn(group) {
             return turn;
@@ -183,6 +184,7 @@ impl Progress {
     }
 
     /// What the caller does now; `None`: it waits.
+    #[inline]
     fn turn(&self, group: GroupNumber) -> Option<Turn<'_>> {
         if self.is_done(group) {
             return Some(Turn::Done(self.outcome(group)));
@@ -202,6 +204,7 @@ impl Progress {
     }
 
     /// Ends a leadership: every group up to `last` is done; `failures` names those that failed.
+    #[inline]
     pub(crate) fn finish(&self, lead: Lead<'_>, last: GroupNumber, failures: Vec<(GroupNumber, Error)>) {
         if !failures.is_empty() {
             self.any_failed.store(true, Ordering::Relaxed);
@@ -213,6 +216,7 @@ impl Progress {
     }
 
     /// Of a group that is done.
+    #[inline]
     fn outcome(&self, group: GroupNumber) -> Result<()> {
         if !self.any_failed.load(Ordering::Relaxed) {
             return Ok(());

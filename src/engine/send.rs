@@ -140,6 +140,7 @@ impl Engine {
     }
 
     /// When the background thread has to commit the open group.
+    #[inline]
     fn open_group_due(&self, sequencer: &Sequencer) -> Option<Instant> {
         let group = sequencer.group();
         self.group_due_at(group.opened_at?, group.bytes)
@@ -176,6 +177,7 @@ impl Engine {
     }
 
     /// On a full disk, finds out whether there is room again; nothing is queued while there is none.
+    #[inline]
     pub(super) fn probe_full_disk(&self) -> Result<()> {
         if !self.storage_full.load(Ordering::SeqCst) {
             return Ok(());

@@ -301,6 +301,7 @@ impl Sequencer {
         open
     }
 
+    #[inline]
     fn find(&self, name: &str) -> Option<usize> {
         match self.slots.get(self.last) {
             Some(slot) if slot.topic.name == *name => Some(self.last),
@@ -358,6 +359,7 @@ impl Sequencer {
 
 impl TopicSlot {
     /// P-2: explicit partition, then the key's hash, then the sticky choice.
+    #[inline]
     fn choose_partition(
         &mut self,
         record: &ProducerRecord<'_>,
@@ -392,6 +394,7 @@ impl Group {
 
     /// The open batch of a partition. A full one, and another timestamp type after the topic's configuration changed, opens
     /// another.
+    #[inline]
     fn batch_for(
         &mut self,
         partition: &mut PartitionSlot,
@@ -421,6 +424,7 @@ impl Group {
     }
 
     /// Closes the batches and puts them into `finished`. Gives back the emptied vector, to be used again.
+    #[inline]
     pub(crate) fn finish(&mut self, finished: &mut Vec<FinishedBatch>) -> Vec<OpenBatch> {
         let mut batches = std::mem::take(&mut self.batches);
         for (log, batch) in batches.drain(..) {

@@ -46,6 +46,7 @@ impl Frame {
     }
 
     /// Fills in the header and the padding; gives the frame's checksum. [`unseal`](Frame::unseal) undoes it.
+    #[inline]
     pub(super) fn seal(&mut self, at: &Mark, durable: u64) -> u32 {
         let length = u32::try_from(self.payload_len()).unwrap_or(u32::MAX);
         self.bytes.resize((HEADER_LEN + self.payload_len()).next_multiple_of(ALIGNMENT), 0);
@@ -126,6 +127,7 @@ impl FrameHeader {
 }
 
 /// The checksum that a whole frame of these bytes begins with.
+#[inline]
 pub(super) fn checksum(frame: &[u8]) -> u32 {
     crc32c(frame.get(CRC_LEN..).unwrap_or_default())
 }

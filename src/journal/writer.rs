@@ -115,6 +115,7 @@ impl Journal {
 
     /// Writes a frame behind the last one. `durable` is the sequence before which all frames are known to be on the disk.
     /// The frame is on the disk itself after the next successful sync.
+    #[inline]
     pub(crate) fn append(&mut self, frame: &mut Frame, durable: u64) -> Result<(), AppendError> {
         let payload_len = frame.payload_len();
         let len = frame_len(payload_len);
@@ -178,6 +179,7 @@ impl Journal {
     }
 
     /// Makes sure that `len` bytes at the end can be written without touching a frame or growing the file.
+    #[inline]
     fn make_room(&mut self, len: u64) -> Result<()> {
         if self.process.is_forked() {
             return Err(Error::Forked);
