@@ -33,8 +33,8 @@
 //! 3. A consumer group: the map of the groups, then the group. Never held across a sync.
 //! 4. `sequencer`: offsets and the open group. Never held across I/O.
 //! 5. `unapplied`: what the next checkpoint takes.
-//! 6. A partition's `tail`, a consumer's waiter, the bell of the background thread, who sleeps and what failed in `progress`, `garbage`,
-//!    `cleans`.
+//! 6. A partition's `tail`, a consumer's waiter, the bell of the background thread, who sleeps and what failed in `progress`,
+//!    `garbage`, `cleans`.
 //!
 //! A reader takes only the last kind, the sequencer's for looking a topic up, and a snapshot of the store. None of these
 //! is held across a sync.

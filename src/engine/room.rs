@@ -19,10 +19,6 @@ impl Room {
         Self { limit, taken: AtomicU64::new(0), given_back: AtomicU64::new(0) }
     }
 
-    pub(super) fn limit(&self) -> usize {
-        self.limit
-    }
-
     pub(super) fn in_use(&self) -> usize {
         // In this order: what was given back had been taken before.
         let given_back = self.given_back.load(Ordering::SeqCst);

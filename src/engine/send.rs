@@ -148,7 +148,7 @@ impl Engine {
 
     /// Takes `bytes` of `buffer_memory`; `false` when they are not free. The sequencer is locked.
     fn reserve(&self, bytes: usize) -> Result<bool> {
-        let limit = self.room.limit();
+        let limit = self.options.buffer_memory;
         if bytes > limit {
             return Err(Error::RecordTooLarge { size: bytes, limit, limit_name: "buffer_memory" });
         }

@@ -49,10 +49,10 @@
 //! # Locks
 //!
 //! `writer` is held by the one update under way. `handle` is held shared by whoever uses the redb handle, and
-//! exclusively while it is replaced or checked; nobody holds it beyond one call. `latest` is held while the state
-//! that an update left is opened for its first reader, and by the others for a moment. Order: `writer`, `handle`, `latest`, the checksums of pages, the state of the
-//! file. Of the last two, the former is held while checksums are read, the latter while a root is written; none of these three while
-//! anything is synced. Behind the buffers nothing is taken.
+//! exclusively while it is replaced or checked; nobody holds it beyond one call. `latest` is held while the state that an update
+//! left is opened for its first reader, and by the others for a moment. Order: `writer`, `handle`, `latest`, the checksums of
+//! pages, the state of the file. Of the last two, the former is held while checksums are read, the latter while a root is written;
+//! none of these three while anything is synced. Behind the buffers nothing is taken.
 
 mod append;
 mod backend;

@@ -42,6 +42,7 @@ impl Latest {
     /// There is a later one: who looks from now on sees that.
     pub(super) fn let_go(&self) {
         let passed = self.0.lock().take();
+        // Not under the lock.
         drop(passed);
     }
 
