@@ -2,14 +2,15 @@
 
 mod groups;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use crate::broker::Broker;
 use crate::compaction::{Standing, dirty_ratio};
 use crate::config::{ConfigEntry, TopicConfig};
-use crate::engine::{Compaction, PartitionLog, Topic, Usage};
-use crate::error::Result;
+use crate::engine::{Compaction, PartitionLog, Topic, Usage, WantedTopic};
+use crate::error::{Error, Result};
 use crate::inspect::{CheckReport, Stats, ratio};
 use crate::types::{Offset, OffsetSpec, TopicId, TopicName, TopicPartition};
 
@@ -41,6 +42,10 @@ impl NewTopic {
     pub fn config(mut self, config: TopicConfig) -> Self {
         self.config = config;
         self
+    }
+
+    fn checked(self) -> Result<WantedTopic> {
+        Ok(WantedTopic { name: TopicName::new(self.name)?, partitions: self.partitions, config: self.config })
     }
 }
 
@@ -187,9 +192,65 @@ impl Broker {
     /// - [`StorageFull`](crate::Error::StorageFull); nothing was created;
     /// - [`Closed`](crate::Error::Closed), [`ReopenRequired`](crate::Error::ReopenRequired).
     pub fn create_topic(&self, topic: NewTopic) -> Result<TopicDescription> {
-        let name = TopicName::new(topic.name)?;
-        let topic = self.engine().create_topic(&name, topic.partitions, topic.config)?;
-        Ok(TopicDescription::of(&topic, &vec![Usage::default(); topic.partitions.len()]))
+        let created = self.create_topics([topic])?.into_iter().next();
+        created.ok_or_else(|| Error::illegal_state("the topic was deleted while it was created: create it again"))
+    }
+
+    /// Creates several topics, all or none. When this returns they exist durably.
+    ///
+    /// ```
+    /// use brooklet::{Broker, NewTopic};
+    ///
+    /// let broker = Broker::in_memory()?;
+    /// broker.create_topics([NewTopic::new("orders", 3), NewTopic::new("payments", 1)])?;
+    /// assert!(broker.create_topics([NewTopic::new("refunds", 1), NewTopic::new("orders", 3)]).is_err());
+    /// assert_eq!(broker.topics()?.len(), 2);
+    /// # Ok::<(), brooklet::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`create_topic`](Broker::create_topic), of the first topic that can't be created.
+    pub fn create_topics(&self, topics: impl IntoIterator<Item = NewTopic>) -> Result<Vec<TopicDescription>> {
+        let wanted = topics.into_iter().map(NewTopic::checked).collect::<Result<Vec<_>>>()?;
+        let created = self.engine().create_topics(&wanted)?;
+        let describe =
+            |topic: &Arc<Topic>| TopicDescription::of(topic, &vec![Usage::default(); topic.partitions.len()]);
+        Ok(created.iter().map(describe).collect())
+    }
+
+    /// Checks whether [`create_topics`](Broker::create_topics) would succeed now, and creates nothing (Kafka's `validateOnly`).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`create_topics`](Broker::create_topics), but for a full disk.
+    pub fn validate_topics(&self, topics: impl IntoIterator<Item = NewTopic>) -> Result<()> {
+        let wanted = topics.into_iter().map(NewTopic::checked).collect::<Result<Vec<_>>>()?;
+        self.engine().check_open()?;
+        self.engine().check_new_topics(&wanted).map(drop)
+    }
+
+    /// Creates a topic, or changes the one of this name to match: what a program calls at each start.
+    ///
+    /// A topic that exists gets more partitions if it has fewer, and the configs that `topic` sets explicitly. It keeps its
+    /// records, further partitions, and all other configs. Where everything matches already, nothing is written.
+    ///
+    /// ```
+    /// use brooklet::{Broker, NewTopic, TopicConfig};
+    ///
+    /// let broker = Broker::in_memory()?;
+    /// let orders = || NewTopic::new("orders", 3).config(TopicConfig::default().max_message_bytes(2_000));
+    /// broker.ensure_topic(orders())?;
+    /// assert_eq!(broker.ensure_topic(orders())?.partitions().len(), 3);
+    /// # Ok::<(), brooklet::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`create_topic`](Broker::create_topic), but for a topic that exists.
+    pub fn ensure_topic(&self, topic: NewTopic) -> Result<TopicDescription> {
+        let topic = self.engine().ensure_topic(topic.checked()?)?;
+        Ok(TopicDescription::of(&topic, &self.engine().usage(&topic)?))
     }
 
     /// Deletes a topic with its records and offsets. Their space is reused; the file does not shrink.
@@ -206,6 +267,21 @@ impl Broker {
     /// for a full disk and a stopped broker; nothing was deleted then.
     pub fn delete_topic(&self, name: &str) -> Result<()> {
         self.engine().delete_topic(name)
+    }
+
+    /// Deletes several topics, as [`delete_topic`](Broker::delete_topic) does, one after the other.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownTopicOrPartition`](crate::Error::UnknownTopicOrPartition) if one of them does not exist; nothing was deleted
+    /// then. Otherwise those of [`delete_topic`](Broker::delete_topic): the topics before that one were deleted.
+    pub fn delete_topics<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<()> {
+        self.engine().check_open()?;
+        let names: BTreeSet<_> = names.into_iter().collect();
+        for name in &names {
+            self.engine().topic(name)?;
+        }
+        names.into_iter().try_for_each(|name| self.delete_topic(name))
     }
 
     /// The names of all topics, sorted.
@@ -228,6 +304,15 @@ impl Broker {
         self.engine().check_open()?;
         let topic = self.engine().topic(name)?;
         Ok(TopicDescription::of(&topic, &self.engine().usage(&topic)?))
+    }
+
+    /// What several topics look like now, in the order of the names.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`describe_topic`](Broker::describe_topic), of the first topic that can't be described.
+    pub fn describe_topics<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<Vec<TopicDescription>> {
+        names.into_iter().map(|name| self.describe_topic(name)).collect()
     }
 
     /// Gives a topic more partitions: `total` in all (T-7). Old records stay where they are; keys are spread over the new

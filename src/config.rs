@@ -335,17 +335,11 @@ impl TopicConfig {
                 Ok(bytes) if bytes <= MAX_MESSAGE_BYTES_LIMIT => self.max_message_bytes = Some(bytes),
                 _ => return Err(invalid("a number of bytes from 0 to 67108864 is expected")),
             },
-            TIMESTAMP_TYPE => match value {
-                "CreateTime" => self.timestamp_type = Some(TimestampType::CreateTime),
-                "LogAppendTime" => self.timestamp_type = Some(TimestampType::LogAppendTime),
-                _ => return Err(invalid("`CreateTime` or `LogAppendTime` is expected")),
-            },
+            TIMESTAMP_TYPE => self.timestamp_type = Some(value.parse()?),
             TIMESTAMP_BEFORE_MAX => self.timestamp_before_max_ms = Some(not_negative()?),
             TIMESTAMP_AFTER_MAX => self.timestamp_after_max_ms = Some(not_negative()?),
-            CLEANUP_POLICY => self.cleanup_policy = Some(CleanupPolicy::parse(value).map_err(invalid)?),
-            COMPRESSION_TYPE => {
-                self.compression_type = Some(CompressionType::parse(value).map_err(|reason| invalid(&reason))?);
-            }
+            CLEANUP_POLICY => self.cleanup_policy = Some(value.parse()?),
+            COMPRESSION_TYPE => self.compression_type = Some(value.parse()?),
             RETENTION_MS => self.retention_ms = Some(age_limit()?),
             RETENTION_BYTES => self.retention_bytes = Some(size_limit()?),
             UNCOMMITTED_RETENTION_MS => self.uncommitted_retention_ms = Some(age_limit()?),

@@ -1,5 +1,7 @@
 //! The one error type: what was wrong, and what to do about it.
 
+mod code;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,6 +9,8 @@ use std::sync::Arc;
 
 use crate::config::CompressionType;
 use crate::types::{Offset, TopicName, TopicPartition};
+
+pub use code::ErrorCode;
 
 /// The result of everything in this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -31,7 +35,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// assert_eq!(error.to_string(), "unknown topic `nowhere`: create it first, or check the spelling");
 /// # Ok::<(), Error>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum Error {
     /// A topic name breaks rule T-1, or collides with an existing one (T-2).
@@ -346,6 +350,11 @@ impl Error {
         }
     }
 
+    /// A value that a configuration key does not take.
+    pub(crate) fn invalid_config(key: &str, value: &str, reason: impl Into<String>) -> Self {
+        Error::InvalidConfig { key: key.to_owned(), value: value.to_owned(), reason: reason.into() }
+    }
+
     /// A call that does not fit the state of its handle.
     pub(crate) fn illegal_state(reason: impl Into<String>) -> Self {
         Error::IllegalState { reason: reason.into() }
@@ -360,6 +369,37 @@ impl Error {
 /// Whether the file system has no room: `ENOSPC`, a quota, or the limit on one file's size.
 pub(crate) fn is_storage_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}
+
+impl fmt::Debug for Error {
+    /// Code and text, as a `main` that returns an error prints it: ``NOT_FOUND: app.brooklet does not exist``.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {self}", self.code().name())
+    }
+}
+
+impl From<Error> for io::Error {
+    /// The kind is that of the failed file operation, or the one that fits best; the error itself is the source.
+    fn from(error: Error) -> Self {
+        let kind = match &error {
+            Error::Io { source, .. } => source.kind(),
+            Error::NotFound { .. } | Error::StoreMissing { .. } | Error::UnknownTopicOrPartition { .. } => {
+                io::ErrorKind::NotFound
+            }
+            Error::AlreadyExists { .. } | Error::TopicAlreadyExists { .. } => io::ErrorKind::AlreadyExists,
+            Error::StorageFull { .. } => io::ErrorKind::StorageFull,
+            Error::AlreadyOpen { .. } => io::ErrorKind::ResourceBusy,
+            Error::Corrupt { .. } | Error::NotABrooklet { .. } | Error::JournalMismatch { .. } => {
+                io::ErrorKind::InvalidData
+            }
+            Error::UnsupportedVersion { .. } | Error::UnsupportedCompressionType { .. } => io::ErrorKind::Unsupported,
+            Error::IllegalArgument { .. } | Error::InvalidConfig { .. } => io::ErrorKind::InvalidInput,
+            Error::BufferExhausted { .. } => io::ErrorKind::TimedOut,
+            Error::Wakeup => io::ErrorKind::Interrupted,
+            _ => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, error)
+    }
 }
 
 impl fmt::Display for Error {

@@ -129,18 +129,20 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::{
     CleanupPolicy, CompressionType, ConfigEntry, ConfigSource, Durability, MAX_MESSAGE_BYTES_LIMIT, TopicConfig,
 };
+#[cfg(feature = "channel")]
+pub use consumer::RecordReceiver;
 pub use consumer::{
     Consumer, ConsumerBuilder, ConsumerRecord, ConsumerRecords, Header, Headers, ListenerResult, OffsetReset,
-    OwnedRecord, RebalanceListener, RecordIter, RecordReceiver, Table, Waker,
+    OwnedRecord, RebalanceListener, RecordIter, Table, Waker,
 };
-pub use error::{Error, Result};
+pub use error::{Error, ErrorCode, Result};
 pub use group::{
     GroupDescription, GroupListing, GroupMembershipOperation, GroupMetadata, GroupName, GroupState, MemberDescription,
     OffsetAndMetadata, OffsetChange, PartitionLag, ResetTo,
 };
 pub use inspect::{CheckReport, CleanReport, Stats, VacuumReport};
 pub use partitioner::{Murmur2Partitioner, Partitioner, partition_for_key};
-pub use producer::{Delivery, Producer, ProducerBuilder};
+pub use producer::{Delivery, DeliveryFuture, Producer, ProducerBuilder};
 pub use record::{Payload, ProducerRecord, RecordMetadata};
 pub use types::{
     MAX_PARTITIONS, MAX_TOPIC_NAME, Offset, OffsetAndTimestamp, OffsetSpec, TimestampType, TopicId, TopicName,

@@ -1,7 +1,9 @@
 //! Sending records.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::broker::Broker;
@@ -157,8 +159,44 @@ impl Producer {
     }
 }
 
-/// What becomes of one record. Dropping it changes nothing: the record is committed all the same.
-#[must_use = "without waiting, nobody learns whether the record was acknowledged"]
+/// The acknowledgement of one record, to wait for.
+///
+/// Dropping it changes nothing: the record is committed all the same, and [`Producer::flush`] waits for all of them.
+///
+/// # How do I wait in async code?
+///
+/// `await` it, in any runtime: a delivery turns into a [`DeliveryFuture`]. The broker's background thread commits at once
+/// when a future waits, and wakes the task. Without that thread
+/// ([`background(false)`](crate::Builder::background)) the task sleeps until another thread commits.
+///
+/// ```
+/// use brooklet::{Broker, NewTopic, ProducerRecord};
+///
+/// # fn block_on<F: Future>(future: F) -> F::Output {
+/// #     struct Unpark(std::thread::Thread);
+/// #     impl std::task::Wake for Unpark {
+/// #         fn wake(self: std::sync::Arc<Self>) {
+/// #             self.0.unpark();
+/// #         }
+/// #     }
+/// #     let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
+/// #     let mut future = std::pin::pin!(future);
+/// #     loop {
+/// #         match future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
+/// #             std::task::Poll::Ready(output) => return output,
+/// #             std::task::Poll::Pending => std::thread::park(),
+/// #         }
+/// #     }
+/// # }
+/// # block_on(async {
+/// let broker = Broker::in_memory()?;
+/// broker.create_topic(NewTopic::new("orders", 1))?;
+/// let metadata = broker.producer().send(ProducerRecord::to("orders").value("3 apples"))?.await?;
+/// assert_eq!(metadata.offset(), 0);
+/// # Ok::<(), brooklet::Error>(())
+/// # })?;
+/// # Ok::<(), brooklet::Error>(())
+/// ```
 pub struct Delivery {
     engine: Arc<Engine>,
     group: GroupNumber,
@@ -211,6 +249,34 @@ impl Delivery {
     /// Whether the record is done: acknowledged or failed. Never blocks.
     pub fn is_done(&self) -> bool {
         self.engine.is_done(self.group)
+    }
+}
+
+impl IntoFuture for Delivery {
+    type Output = Result<RecordMetadata>;
+    type IntoFuture = DeliveryFuture;
+
+    fn into_future(self) -> DeliveryFuture {
+        DeliveryFuture { delivery: self }
+    }
+}
+
+/// A [`Delivery`] that a task of any async runtime waits for. It ends as [`Delivery::wait`] does.
+#[derive(Debug)]
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct DeliveryFuture {
+    delivery: Delivery,
+}
+
+impl Future for DeliveryFuture {
+    type Output = Result<RecordMetadata>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Delivery { engine, group, metadata } = &self.delivery;
+        match engine.poll_group(*group, context.waker()) {
+            None => Poll::Pending,
+            Some(outcome) => Poll::Ready(outcome.map(|()| metadata.clone())),
+        }
     }
 }
 

@@ -159,6 +159,25 @@ impl<'a> ProducerRecord<'a> {
         self
     }
 
+    /// Sends the record to another topic: for a copy of a record that was read.
+    #[must_use]
+    pub fn for_topic(mut self, topic: impl Into<Cow<'a, str>>) -> Self {
+        self.topic = topic.into();
+        self
+    }
+
+    /// Names and values of the headers, in order. A header without a value has `None`.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
+        self.headers.iter().map(|(name, value)| (name.as_ref(), value.as_ref().map(Payload::as_bytes)))
+    }
+
+    /// Removes all headers of this name.
+    #[must_use]
+    pub fn without_headers(mut self, name: &str) -> Self {
+        self.headers.retain(|(other, _)| other != name);
+        self
+    }
+
     /// Its size in bytes, as the limits count it.
     pub fn size(&self) -> usize {
         let len = |payload: &Option<Payload<'_>>| payload.as_ref().map_or(0, |payload| payload.as_bytes().len());

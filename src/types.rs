@@ -186,6 +186,24 @@ impl fmt::Display for TopicPartition {
     }
 }
 
+impl FromStr for TopicPartition {
+    type Err = Error;
+
+    /// Reads what `Display` writes, as Kafka's tools do: `orders-0`. The name may contain dashes itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::IllegalArgument`] when there is no dash with a number after it; [`Error::InvalidTopic`] for a bad name.
+    fn from_str(text: &str) -> Result<Self> {
+        let parts = text.rsplit_once('-').and_then(|(topic, partition)| Some((topic, partition.parse().ok()?)));
+        let Some((topic, partition)) = parts else {
+            let reason = format!("`{}` is not a partition: write it as `orders-0`", text.escape_debug());
+            return Err(Error::illegal_argument(reason));
+        };
+        Ok(TopicPartition::of(&TopicName::new(topic)?, partition))
+    }
+}
+
 impl<T: AsRef<str>> From<(T, u32)> for TopicPartition {
     fn from((topic, partition): (T, u32)) -> Self {
         TopicPartition::new(topic, partition)
@@ -321,6 +339,26 @@ pub enum TimestampType {
     CreateTime,
     /// The time at which brooklet took the record.
     LogAppendTime,
+}
+
+impl FromStr for TimestampType {
+    type Err = Error;
+
+    /// Reads the value of `message.timestamp.type`: `CreateTime` or `LogAppendTime`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidConfig`], which names the values that are allowed.
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "CreateTime" => Ok(TimestampType::CreateTime),
+            "LogAppendTime" => Ok(TimestampType::LogAppendTime),
+            _ => {
+                let reason = "`CreateTime` or `LogAppendTime` is expected";
+                Err(Error::invalid_config("message.timestamp.type", text, reason))
+            }
+        }
+    }
 }
 
 impl fmt::Display for TimestampType {

@@ -1,6 +1,9 @@
 //! How the records of a topic are compressed in the store.
 
 use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
 
 /// How the records of a topic are compressed in the store (`compression.type`).
 ///
@@ -59,6 +62,19 @@ impl CompressionType {
             }
             _ => return Err("`none`, `lz4` or `zstd` is expected".to_owned()),
         })
+    }
+}
+
+impl FromStr for CompressionType {
+    type Err = Error;
+
+    /// Reads the value of `compression.type`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidConfig`], which names the values that are allowed.
+    fn from_str(text: &str) -> Result<Self> {
+        Self::parse(text).map_err(|reason| Error::invalid_config(super::COMPRESSION_TYPE, text, reason))
     }
 }
 

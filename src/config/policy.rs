@@ -1,6 +1,9 @@
 //! What happens to old records of a topic.
 
 use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
 
 /// What happens to old records of a topic (`cleanup.policy`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,6 +51,19 @@ impl CleanupPolicy {
             (false, true) => CleanupPolicy::Delete,
             (false, false) => CleanupPolicy::Keep,
         })
+    }
+}
+
+impl FromStr for CleanupPolicy {
+    type Err = Error;
+
+    /// Reads the value of `cleanup.policy`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidConfig`], which names the values that are allowed.
+    fn from_str(text: &str) -> Result<Self> {
+        Self::parse(text).map_err(|reason| Error::invalid_config(super::CLEANUP_POLICY, text, reason))
     }
 }
 

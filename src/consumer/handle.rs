@@ -8,6 +8,7 @@ use super::assignment::Assignment;
 use super::membership::Membership;
 use super::options::{ConsumerBuilder, OffsetReset};
 use super::positions::{Assigned, Budget, Lost, Position};
+#[cfg(feature = "channel")]
 use super::receiver::RecordReceiver;
 use super::records::ConsumerRecords;
 use crate::broker::Broker;
@@ -395,6 +396,7 @@ impl Consumer {
     ///
     /// [`Io`](Error::Io) when no thread can be started; [`IllegalState`](Error::IllegalState) with automatic commits: they would
     /// count records as processed that still wait in the channel.
+    #[cfg(feature = "channel")]
     pub fn into_receiver(self, capacity: usize) -> Result<RecordReceiver> {
         if self.options.auto_commit_interval.is_some() {
             return Err(Error::illegal_state(
@@ -405,6 +407,7 @@ impl Consumer {
     }
 
     /// The broker that it reads from.
+    #[cfg(feature = "channel")]
     pub(super) fn broker(&self) -> &Broker {
         &self.options.broker
     }

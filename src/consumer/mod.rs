@@ -8,6 +8,7 @@ mod listener;
 mod membership;
 mod options;
 mod positions;
+#[cfg(feature = "channel")]
 mod receiver;
 mod records;
 mod table;
@@ -15,6 +16,7 @@ mod table;
 pub use handle::{Consumer, Waker};
 pub use listener::{ListenerResult, RebalanceListener};
 pub use options::{ConsumerBuilder, OffsetReset};
+#[cfg(feature = "channel")]
 pub use receiver::RecordReceiver;
 pub use records::{ConsumerRecord, ConsumerRecords, Header, Headers, OwnedRecord, RecordIter};
 pub use table::Table;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::codec::{HeaderIter, Place, RawHeader, RecordBatch, Walk, WalkedRecord};
 use crate::engine::PartitionLog;
+use crate::record::ProducerRecord;
 use crate::types::{Offset, TimestampType, TopicName, TopicPartition};
 
 /// Records given out by one `poll`, by partition and within each by offset. They share the memory they were read into:
@@ -191,6 +192,35 @@ impl fmt::Debug for ConsumerRecord<'_> {
     }
 }
 
+impl<'a> From<&ConsumerRecord<'a>> for ProducerRecord<'a> {
+    /// The same topic, key, value, headers and timestamp, borrowed; without a partition, so that the partitioner chooses.
+    ///
+    /// ```
+    /// # use brooklet::{Broker, NewTopic, OffsetReset, ProducerRecord};
+    /// # use std::time::Duration;
+    /// # let broker = Broker::in_memory()?;
+    /// # broker.create_topics([NewTopic::new("jobs", 1), NewTopic::new("jobs.dead", 1)])?;
+    /// # let producer = broker.producer();
+    /// # producer.send(ProducerRecord::to("jobs").key("j-1").value("?").header("try", "1"))?.wait()?;
+    /// # let mut consumer = broker.consumer().offset_reset(OffsetReset::Earliest).assign([("jobs", 0)])?;
+    /// for record in &consumer.poll(Duration::ZERO)? {
+    ///     let copy = ProducerRecord::from(&record).for_topic("jobs.dead").header("reason", "no such job");
+    ///     assert_eq!(copy.headers().count(), 2);
+    ///     producer.send(copy)?.wait()?;
+    /// }
+    /// # Ok::<(), brooklet::Error>(())
+    /// ```
+    fn from(record: &ConsumerRecord<'a>) -> Self {
+        let copy = ProducerRecord::to(record.topic().as_str()).timestamp(record.timestamp());
+        let copy = record.key().into_iter().fold(copy, ProducerRecord::key);
+        let copy = record.value().into_iter().fold(copy, ProducerRecord::value);
+        record.headers().fold(copy, |copy, header| match header.value {
+            Some(value) => copy.header(header.key, value),
+            None => copy.header_without_value(header.key),
+        })
+    }
+}
+
 /// The headers of a record: an ordered list in which a name may come more than once (R-3).
 ///
 /// ```
@@ -257,6 +287,7 @@ pub struct OwnedRecord {
 
 impl OwnedRecord {
     /// All records of a `poll`, each on its own.
+    #[cfg(feature = "channel")]
     pub(super) fn split(records: &ConsumerRecords) -> impl Iterator<Item = OwnedRecord> {
         records.runs.iter().flat_map(|run| {
             let mut walk = run.batch.walk(run.from);

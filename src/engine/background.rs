@@ -205,7 +205,8 @@ impl Engine {
     fn group_due(&self) -> Option<Instant> {
         let sequencer = self.sequencer.lock();
         let group = sequencer.group();
-        self.group_due_at(group.opened_at?, group.bytes)
+        let opened_at = group.opened_at?;
+        if self.progress.has_tasks() { Some(opened_at) } else { self.group_due_at(opened_at, group.bytes) }
     }
 
     /// When a group opened at `opened_at` is committed without anybody waiting.

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::task::Waker;
 use std::thread;
 use std::time::Instant;
 
@@ -98,6 +99,15 @@ impl Engine {
     /// Waits until `group` is committed. Leads if nobody does. `Ok(false)`: the deadline passed.
     pub(crate) fn wait_for(&self, group: GroupNumber, deadline: Option<Instant>) -> Result<bool> {
         self.commit_through(group, deadline, LargeGroups::ToJournal)
+    }
+
+    /// Outcome of `group`, if it is done. Otherwise the background thread commits it at once, and `waker` is woken then.
+    pub(crate) fn poll_group(&self, group: GroupNumber, waker: &Waker) -> Option<Result<()>> {
+        let outcome = self.progress.poll(group, waker);
+        if outcome.is_none() {
+            self.bell.ring_unless_awake_by(Instant::now());
+        }
+        outcome
     }
 
     fn commit_through(&self, group: GroupNumber, deadline: Option<Instant>, large: LargeGroups) -> Result<bool> {

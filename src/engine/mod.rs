@@ -79,6 +79,7 @@ pub(crate) use log::PartitionLog;
 pub(crate) use open::OpenHow;
 pub(crate) use sequencer::{GroupNumber, Keys, Sequenced};
 pub(crate) use topic::Topic;
+pub(crate) use topics::WantedTopic;
 pub(crate) use waiting::Waiter;
 
 use crate::clock::Clock;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::task::Waker;
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -29,6 +30,10 @@ pub(crate) struct Progress {
     /// Whether a group has ever failed.
     any_failed: AtomicBool,
     failed: Mutex<Failed>,
+    /// Number of `tasks`, to be read without their lock.
+    tasks_waiting: AtomicUsize,
+    /// Wakers of the futures that wait for a group.
+    tasks: Mutex<Vec<(GroupNumber, Waker)>>,
 }
 
 /// Runs of failed groups that are remembered. On a full disk one run has all that fail, for as long as it is full.
@@ -114,6 +119,9 @@ impl Drop for Told<'_> {
             drop(self.0.asleep.lock());
             self.0.changed.notify_all();
         }
+        if self.0.has_tasks() {
+            self.0.wake_tasks();
+        }
     }
 }
 
@@ -144,6 +152,8 @@ impl Progress {
             changed: Condvar::new(),
             any_failed: AtomicBool::new(false),
             failed: Mutex::new(Failed::default()),
+            tasks_waiting: AtomicUsize::new(0),
+            tasks: Mutex::default(),
         }
     }
 
@@ -181,6 +191,35 @@ impl Progress {
                 }
             }
         }
+    }
+
+    /// Outcome of `group`, if it is done. Otherwise `waker` is woken when it is.
+    pub(crate) fn poll(&self, group: GroupNumber, waker: &Waker) -> Option<Result<()>> {
+        if !self.is_done(group) {
+            let mut tasks = self.tasks.lock();
+            if !tasks.iter().any(|(other, known)| *other == group && known.will_wake(waker)) {
+                tasks.push((group, waker.clone()));
+                self.tasks_waiting.store(tasks.len(), Ordering::Relaxed);
+            }
+            // With the fence of `Told`: either the leader sees this task, or this thread sees that the group is done.
+            fence(Ordering::SeqCst);
+        }
+        self.is_done(group).then(|| self.outcome(group))
+    }
+
+    /// Whether a future waits for a group.
+    #[inline]
+    pub(crate) fn has_tasks(&self) -> bool {
+        self.tasks_waiting.load(Ordering::Relaxed) > 0
+    }
+
+    fn wake_tasks(&self) {
+        let done = self.done.load(Ordering::Acquire);
+        let mut tasks = self.tasks.lock();
+        let ready: Vec<_> = tasks.extract_if(.., |(group, _)| group.0 < done).collect();
+        self.tasks_waiting.store(tasks.len(), Ordering::Relaxed);
+        drop(tasks);
+        ready.into_iter().for_each(|(_, waker)| waker.wake());
     }
 
     /// What the caller does now; `None`: it waits.

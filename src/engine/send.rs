@@ -8,6 +8,7 @@ use parking_lot::MutexGuard;
 use super::Engine;
 use super::commit::{LargeGroups, in_callback};
 use super::sequencer::{Callback, Keys, SendContext, Sequenced, Sequencer};
+use super::topics::WantedTopic;
 use crate::config::TopicConfig;
 use crate::error::{Error, Result};
 use crate::record::ProducerRecord;
@@ -119,7 +120,8 @@ impl Engine {
         match (self.options.auto_create_topics, &error) {
             (Some(partitions), Error::UnknownTopicOrPartition { partition: None, .. }) => {
                 let name = TopicName::new(topic)?;
-                match self.create_topic(&name, partitions, TopicConfig::default()) {
+                let wanted = WantedTopic { name, partitions, config: TopicConfig::default() };
+                match self.create_topics(&[wanted]) {
                     Ok(_) | Err(Error::TopicAlreadyExists { .. }) => Ok(()),
                     Err(error) => Err(error),
                 }

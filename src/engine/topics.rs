@@ -15,38 +15,106 @@ use crate::error::{Error, Result};
 use crate::store::{Purpose, TopicRow};
 use crate::types::{LogId, MAX_PARTITIONS, Offset, OffsetSpec, TopicId, TopicName, TopicNumber, TopicPartition};
 
-impl Engine {
-    /// Creates a topic. It exists when this returns, also after a power loss.
-    pub(crate) fn create_topic(&self, name: &TopicName, partitions: u32, config: TopicConfig) -> Result<Arc<Topic>> {
-        check_partition_count(partitions)?;
-        config.check()?;
-        let _turn = self.turn_to_change()?;
-        let number = {
-            let sequencer = self.sequencer.lock();
-            if sequencer.topic(name.as_str()).is_some() {
-                return Err(Error::TopicAlreadyExists { name: name.clone() });
-            }
-            if let Some(other) = sequencer.topics().iter().find(|topic| topic.name.collides_with(name)) {
-                let reason = format!("it collides with `{}`, as `.` and `_` count as the same (T-2)", other.name);
-                return Err(Error::InvalidTopic { name: name.to_string(), reason });
-            }
-            sequencer.next_topic()
-        };
-        let overrides = config.overrides().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        let row = TopicRow {
+/// A topic to create.
+#[derive(Debug, Clone)]
+pub(crate) struct WantedTopic {
+    pub(crate) name: TopicName,
+    pub(crate) partitions: u32,
+    pub(crate) config: TopicConfig,
+}
+
+impl WantedTopic {
+    fn row(&self, number: TopicNumber, created_ms: i64) -> Result<TopicRow> {
+        let overrides = self.config.overrides().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        Ok(TopicRow {
             number,
             id: TopicId::new(random_u128()?),
-            name: name.clone(),
-            partitions,
-            created_ms: self.options.clock.now_ms(),
+            name: self.name.clone(),
+            partitions: self.partitions,
+            created_ms,
             overrides,
+        })
+    }
+}
+
+impl Engine {
+    /// Creates topics, all or none. They exist when this returns, also after a power loss.
+    pub(crate) fn create_topics(&self, wanted: &[WantedTopic]) -> Result<Vec<Arc<Topic>>> {
+        let _turn = self.turn_to_change()?;
+        self.create_in_turn(wanted)
+    }
+
+    /// Creates a topic, or gives one that exists more partitions and other configs, so that it has what is wanted.
+    pub(crate) fn ensure_topic(&self, wanted: WantedTopic) -> Result<Arc<Topic>> {
+        check_partition_count(wanted.partitions)?;
+        wanted.config.check()?;
+        let _turn = self.turn_to_change()?;
+        let Ok(present) = self.topic(wanted.name.as_str()) else {
+            self.create_in_turn(std::slice::from_ref(&wanted))?;
+            return self.topic(wanted.name.as_str());
         };
-        let topic = Arc::new(Topic::load(&row, |_| (Offset::ZERO, Offset::ZERO))?);
-        self.sync_journal()?;
-        self.update_store(Purpose::Grow, |update| update.put_topic(&row))?;
-        self.sequencer.lock().put_topic(Arc::clone(&topic));
-        self.wake_watchers();
+        let mut config = present.config.clone();
+        for (key, value) in wanted.config.overrides() {
+            config = config.set(key, &value)?;
+        }
+        config.check()?;
+        let partitions = wanted.partitions.max(present.partition_count());
+        if partitions == present.partition_count() && config == present.config {
+            return Ok(present);
+        }
+        let topic = Arc::new(present.with_partitions(partitions).with_config(config));
+        self.change_topic(Arc::clone(&topic))?;
         Ok(topic)
+    }
+
+    /// Creates one topic.
+    #[cfg(test)]
+    pub(crate) fn create_topic(&self, name: &TopicName, partitions: u32, config: TopicConfig) -> Result<Arc<Topic>> {
+        let created = self.create_topics(&[WantedTopic { name: name.clone(), partitions, config }])?;
+        Ok(created.into_iter().next().unwrap())
+    }
+
+    /// Creates topics; `changing_store` is held.
+    fn create_in_turn(&self, wanted: &[WantedTopic]) -> Result<Vec<Arc<Topic>>> {
+        let first = self.check_new_topics(wanted)?;
+        let created_ms = self.options.clock.now_ms();
+        let rows =
+            wanted.iter().zip(first.0..=u32::MAX).map(|(topic, number)| topic.row(TopicNumber(number), created_ms));
+        let rows = rows.collect::<Result<Vec<_>>>()?;
+        let load = |row| Topic::load(row, |_| (Offset::ZERO, Offset::ZERO)).map(Arc::new);
+        let topics = rows.iter().map(load).collect::<Result<Vec<_>>>()?;
+        self.sync_journal()?;
+        self.update_store(Purpose::Grow, |update| rows.iter().try_for_each(|row| update.put_topic(row)))?;
+        let mut sequencer = self.sequencer.lock();
+        topics.iter().for_each(|topic| sequencer.put_topic(Arc::clone(topic)));
+        drop(sequencer);
+        self.wake_watchers();
+        Ok(topics)
+    }
+
+    /// Whether these topics could be created now. Returns the number that the first of them would get.
+    pub(crate) fn check_new_topics(&self, wanted: &[WantedTopic]) -> Result<TopicNumber> {
+        for topic in wanted {
+            check_partition_count(topic.partitions)?;
+            topic.config.check()?;
+        }
+        let (existing, next) = {
+            let sequencer = self.sequencer.lock();
+            (sequencer.topics(), sequencer.next_topic())
+        };
+        for (index, topic) in wanted.iter().enumerate() {
+            let earlier = wanted.iter().take(index).map(|earlier| &earlier.name);
+            for other in existing.iter().map(|existing| &existing.name).chain(earlier) {
+                if *other == topic.name {
+                    return Err(Error::TopicAlreadyExists { name: topic.name.clone() });
+                }
+                if other.collides_with(&topic.name) {
+                    let reason = format!("it collides with `{other}`, as `.` and `_` count as the same");
+                    return Err(Error::InvalidTopic { name: topic.name.to_string(), reason });
+                }
+            }
+        }
+        Ok(next)
     }
 
     /// Deletes a topic with its records; its space can be used again when this returns.

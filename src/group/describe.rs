@@ -1,9 +1,11 @@
 //! What can be seen of a group from outside.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use super::{GroupName, OffsetAndMetadata};
+use crate::error::{Error, Result};
 use crate::types::{Offset, TopicPartition};
 
 /// Where a group is on the way to its assignment (KIP-848, G-7).
@@ -18,6 +20,30 @@ pub enum GroupState {
     Reconciling,
     /// Every member owns what it shall own.
     Stable,
+}
+
+impl FromStr for GroupState {
+    type Err = Error;
+
+    /// Reads what `Display` writes, as Kafka spells it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::IllegalArgument`], which names the states that there are.
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "Empty" => Ok(GroupState::Empty),
+            "Assigning" => Ok(GroupState::Assigning),
+            "Reconciling" => Ok(GroupState::Reconciling),
+            "Stable" => Ok(GroupState::Stable),
+            _ => {
+                let found = text.escape_debug();
+                let reason =
+                    format!("`{found}` is no state: `Empty`, `Assigning`, `Reconciling` or `Stable` is expected");
+                Err(Error::illegal_argument(reason))
+            }
+        }
+    }
 }
 
 impl fmt::Display for GroupState {

@@ -8,6 +8,7 @@ mod bad_input;
 mod cli;
 mod compacted;
 mod concurrency;
+mod conveniences;
 mod corpus;
 mod crash;
 mod crash_compaction;
