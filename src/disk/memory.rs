@@ -50,8 +50,6 @@ impl DiskFile for MemoryFile {
         Ok(())
     }
 
-    fn drop_cache(&self) {}
-
     fn try_lock(&self) -> io::Result<bool> {
         Ok(true)
     }

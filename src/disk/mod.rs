@@ -123,11 +123,9 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Those of the file system. What was not synced before may then be lost, even if a later sync succeeds.
+    /// Those of the file system. What was not synced before may then be lost, even if a later sync succeeds, and
+    /// reads may show it all the same until the system needs the memory.
     fn sync(&self) -> io::Result<()>;
-
-    /// Forgets what memory holds of the file, so that the next read comes from the disk. A hint.
-    fn drop_cache(&self);
 
     /// Takes an exclusive lock that lives as long as the handle; `false` when another handle has it.
     ///

@@ -139,11 +139,6 @@ impl DiskFile for OsFile {
         self.file.sync_data()
     }
 
-    fn drop_cache(&self) {
-        #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-        let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
-    }
-
     fn try_lock(&self) -> io::Result<bool> {
         match self.file.try_lock() {
             Ok(()) => Ok(true),

@@ -4,8 +4,9 @@
 //!
 //! 1. Is there no store, create one: take the lock on the journal's file, make the store under another name, rename it into
 //!    place, sync the directory. A crash before the rename leaves files that the next opener recognises and replaces.
-//! 2. Open the store: this takes its lock. Nothing of the journal was read or written before. If the store was not closed, it
-//!    is synced first and what memory caches of it is dropped, so that only what is on the disk is believed.
+//! 2. Open the store: this takes its lock. Nothing of the journal was read or written before. If the store was not closed,
+//!    its root and redb's header are written again and synced first: after a failed sync, memory may show what the disk
+//!    does not have.
 //! 3. Does the session row say `Open`, recover: replay the journal's frames from the row's mark on, and bring them into the
 //!    store together with a row that says `Closed`. **That commit is the commit point of recovery**; nobody has read a
 //!    record before it. A crash before it repeats the recovery; after it, the journal is not needed any more. So it does

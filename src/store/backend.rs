@@ -140,23 +140,25 @@ impl Medium {
 
     /// Finds out what lies where.
     ///
-    /// After an unclean close, what memory holds of a file may differ from what the disk holds: a sync may have failed
-    /// then. So everything is written out and read anew.
+    /// After an unclean close, memory may show what the disk does not have: a sync may have failed, and a later one does not
+    /// write that again. Of what the last commit needs, only its header and the root can be such: everything else was synced
+    /// before the header was written. So these two are written again, before anything else is.
     ///
     /// A commit in one phase, as those of a vacuum are, may have become the last one before its pages or their checksums
-    /// were on the disk. redb then proves all pages by checksums of its own, and takes the commit before if it has to.
+    /// were on the disk. All pages are written again then. redb proves them by checksums of its own, and takes the commit
+    /// before if it has to.
     fn look(&self) -> io::Result<()> {
         let is_first = !self.looked.swap(true, Ordering::AcqRel);
         self.file.load()?;
         let flags = self.flags()?;
         if flags & NOT_CLOSED != 0 {
             self.was_open.fetch_or(is_first, Ordering::AcqRel);
-            self.pages.sync()?;
-            self.pages.drop_cache();
-            self.file.load()?;
+            self.file.rewrite_root()?;
+            self.pages.rewrite_header()?;
             if flags & TWO_PHASES == 0 {
                 self.pages.believe_all(self.file.len_of_written_pages()?)?;
             }
+            self.pages.sync()?;
         }
         Ok(())
     }

@@ -31,6 +31,8 @@ pub(super) struct StoreFile {
 #[derive(Debug, Default)]
 struct State {
     root: Root,
+    /// The copy that the root was read from.
+    copy: u64,
     /// The copy of the root that was written and not synced yet.
     unsynced_copy: Option<u64>,
     /// Behind every extent in use.
@@ -84,7 +86,7 @@ impl StoreFile {
     /// Begins an empty store in an empty file.
     pub(super) fn init(&self) -> io::Result<()> {
         let mut state = self.state.write();
-        *state = State { root: Root::default(), unsynced_copy: None, end: Root::default().end() };
+        *state = State { end: Root::default().end(), ..State::default() };
         // Both at once: nobody knows of the file yet.
         let root = state.root.encode();
         self.file.write_at(0, [root, root].as_flattened())
@@ -97,22 +99,32 @@ impl StoreFile {
             Ok(Ok(root)) => Some(root.changes),
             _ => None,
         };
-        let (root, other, is_same) = match copies {
+        let (root, copy, is_same) = match copies {
             [Ok(Ok(first)), ref second] if Some(first.changes) >= changes(second) => {
                 let is_same = matches!(second, Ok(Ok(second)) if *second == first);
-                (first, 1, is_same)
+                (first, 0, is_same)
             }
-            [_, Ok(Ok(second))] => (second, 0, false),
+            [_, Ok(Ok(second))] => (second, 1, false),
             [Err(error), _] | [_, Err(error)] => return Err(error),
             _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "both copies of its root are damaged")),
         };
-        if !is_same {
-            self.file.sync()?;
-            self.write_copy(other, &root)?;
-            self.file.sync()?;
-        }
         let end = self.file.len()?.div_ceil(BLOCK).max(root.end());
-        *self.state.write() = State { root, unsynced_copy: None, end };
+        *self.state.write() = State { root, copy, unsynced_copy: None, end };
+        if is_same {
+            return Ok(());
+        }
+        self.rewrite_root()?;
+        self.sync()
+    }
+
+    /// Writes the root as it was read. The next sync makes both copies durable.
+    ///
+    /// After a failed sync, memory may show a copy that is not on the disk, or only in part. The copy that was read counts, so
+    /// it is written first: until it is durable, the other one is the only one that is whole.
+    pub(super) fn rewrite_root(&self) -> io::Result<()> {
+        let mut state = self.state.write();
+        self.write_copy(state.copy, &state.root)?;
+        state.unsynced_copy = Some(state.copy);
         Ok(())
     }
 
@@ -135,11 +147,6 @@ impl StoreFile {
         state.unsynced_copy = None;
         drop(state);
         self.file.sync()
-    }
-
-    /// Forgets what memory holds of the disk.
-    pub(super) fn drop_cache(&self) {
-        self.file.drop_cache();
     }
 
     /// Reads some of the bytes of an extent.
@@ -382,10 +389,6 @@ impl DiskFile for Pages {
 
     fn sync(&self) -> io::Result<()> {
         self.0.sync()
-    }
-
-    fn drop_cache(&self) {
-        self.0.drop_cache();
     }
 
     fn try_lock(&self) -> io::Result<bool> {

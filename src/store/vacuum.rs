@@ -164,8 +164,9 @@ impl Handle {
                 let len = usize::try_from(blocks * BLOCK).unwrap_or(usize::MAX);
                 let read = |part| self.noted(Operation::Read, file.read_part(part, from, len));
                 let bytes = read(old)?;
-                // A hole stays one.
-                if bytes != read(new)? {
+                // A hole stays one. Other bytes are written even where the new place shows them: a sync may have lost them.
+                let is_hole = bytes.iter().all(|&byte| byte == 0);
+                if !is_hole || bytes != read(new)? {
                     write(file.write(Extent { first: new.first + from, blocks }, &bytes))?;
                 }
                 from += blocks;

@@ -590,18 +590,51 @@ fn nothing_seen_after_a_failed_sync_vanishes() {
         Step::Reopen,
         send_one(25),
     ];
+    fail_every_sync(Knobs::TINY, &steps);
+}
+
+/// The same while the file gets longer and shorter: the root changes, chunks and parts move, redb's pages are compacted.
+#[test]
+fn nothing_seen_after_a_failed_sync_of_a_vacuum_vanishes() {
+    let knobs =
+        Knobs { buffer_memory: 40 << 10, checkpoint_bytes: 30 << 10, vacuum_at_close: Some(0.0), ..Knobs::TINY };
+    let steps = [
+        create("a", 2),
+        Step::Expire { name: "a", age_ms: 10 },
+        Step::Send(sends(0, 20, "a", 2, 1_500)),
+        create("b", 1),
+        Step::Send(sends(0, 3, "b", 1, 600)),
+        CLEAN,
+        Step::Send(sends(30, 2, "a", 2, 200)),
+        Step::Vacuum,
+        send_one(40),
+        Step::Reopen,
+        send_one(41),
+    ];
+    fail_every_sync(knobs, &steps);
+}
+
+/// Fails each sync of a workload in both modes.
+fn fail_every_sync(knobs: Knobs, steps: &[Step]) {
     let mut runs = 0;
     for durability in [Durability::Sync, BUFFERED] {
-        let knobs = Knobs { durability, ..Knobs::TINY };
+        let knobs = Knobs { durability, ..knobs };
         let syncs = {
-            let recording = Recording::of(knobs, &steps);
+            let recording = Recording::of(knobs, steps);
             recording.disk.calls(Op::Sync, "")
         };
         for nth in 0..syncs {
             let seeds = 2 * scale() as u64;
             for failed_sync in [None].into_iter().chain((0..seeds).map(|i| Some(seed() + i + 31 * nth as u64))) {
-                fail_sync_then_lose_power(knobs, &steps, nth, failed_sync);
-                runs += 1;
+                let memories = match failed_sync {
+                    None => vec![Memory::Stays, Memory::Evicted(None)],
+                    Some(seed) if seed % 2 == 0 => vec![Memory::Stays],
+                    seed => vec![Memory::Evicted(seed)],
+                };
+                for memory in memories {
+                    fail_sync_then_lose_power(knobs, steps, nth, failed_sync, memory);
+                    runs += 1;
+                }
             }
         }
     }
@@ -609,8 +642,23 @@ fn nothing_seen_after_a_failed_sync_vanishes() {
     assert!(runs > 100, "{runs}");
 }
 
-fn fail_sync_then_lose_power(knobs: Knobs, steps: &[Step], nth: usize, failed_sync: Option<u64>) {
-    let label = format!("seed={} point=sync {nth} image={failed_sync:?} {:?}", seed(), knobs.durability);
+/// What memory shows after a failed sync, of what that sync did not write.
+#[derive(Debug, Clone, Copy)]
+enum Memory {
+    /// All of it.
+    Stays,
+    /// Nothing of it; with a seed, a random half.
+    Evicted(Option<u64>),
+}
+
+fn fail_sync_then_lose_power(
+    knobs: Knobs,
+    steps: &[Step],
+    nth: usize,
+    failed_sync: Option<u64>,
+    memory: Memory,
+) {
+    let label = format!("seed={} point=sync {nth} image={failed_sync:?} {memory:?} {:?}", seed(), knobs.durability);
     let disk = SimDisk::new();
     disk.set_failed_sync_seed(failed_sync);
     disk.fail(Fault {
@@ -622,6 +670,9 @@ fn fail_sync_then_lose_power(knobs: Knobs, steps: &[Step], nth: usize, failed_sy
     });
     let states = run_until_failure(knobs, &disk, steps);
     disk.clear_faults();
+    if let Memory::Evicted(seed) = memory {
+        disk.evict(seed);
+    }
     let failed_at = disk.operations();
     let broker = knobs.open(&disk).unwrap_or_else(|error| panic!("{label}: can't open: {error}"));
     let mut seen = Model::observe(&broker).unwrap();
@@ -646,9 +697,22 @@ fn fail_sync_then_lose_power(knobs: Knobs, steps: &[Step], nth: usize, failed_sy
         let opened = knobs.open(&disk.image(disk.operations(), keep)).unwrap_or_else(|e| panic!("{label}: {e}"));
         assert_eq!(Model::observe(&opened).unwrap(), seen, "{label}: what was seen after reopening is gone");
     }
-    for step in [create("later", 1), Step::Send(sends(0, 3, "later", 1, 50)), Step::Sync] {
-        let id = step.run(&broker).unwrap();
+    let reopened_at = disk.operations();
+    let mut states = vec![seen.clone()];
+    for step in [create("later", 1), Step::Send(sends(0, 3, "later", 1, 50)), Step::Vacuum, Step::Sync] {
+        states.extend(states_within(&seen, &step));
+        let id = step.run(&broker).unwrap_or_else(|error| panic!("{label}: {step:?} after reopening: {error}"));
         seen.apply(&step, id);
+        states.push(seen.clone());
+    }
+    let allowed = states.iter().collect::<Vec<_>>();
+    for at in (reopened_at..disk.operations()).filter(|at| scale() > 3 || at % 8 == turn % 8) {
+        let label = format!("{label}, power cut at {at}");
+        let random = at as u64;
+        for keep in [Keep::None, Keep::Torn(random), Keep::Random(random)] {
+            let opened = knobs.open(&disk.image(at, keep)).unwrap_or_else(|e| panic!("{label}, {keep:?}: {e}"));
+            assert_allowed(&Model::observe(&opened).unwrap(), &allowed, &label);
+        }
     }
     for keep in keeps {
         let opened = knobs.open(&disk.image(disk.operations(), keep)).unwrap_or_else(|e| panic!("{label}: {e}"));

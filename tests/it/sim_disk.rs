@@ -1,8 +1,11 @@
 //! A simulated disk for crash and fault tests.
 //!
 //! All operations on files and names have one total order. At each point of it the disk can be had as a power loss would
-//! leave it: with everything that was synced, and with any part of what was not. Every call can be made to fail, a failed
-//! sync forgets what it should have written as a page cache does, and the disk can be full.
+//! leave it: with everything that was synced, and with any part of what was not. Every call can be made to fail, and the
+//! disk can be full.
+//!
+//! A failed sync does what Linux does: the pages that it should have written become clean. Reads still show them, no later
+//! sync writes them, and a power loss takes them. When memory is needed, reads show what the disk has: `SimDisk::evict`.
 //!
 //! The unsynced changes of names are as much at risk as those of contents: a file that was created and synced is gone
 //! unless its directory was synced too.
@@ -163,6 +166,11 @@ impl SimDisk {
     /// From now on a failed sync writes a random half of what it should; without a seed, nothing of it.
     pub(crate) fn set_failed_sync_seed(&self, seed: Option<u64>) {
         self.state().failed_sync_seed = seed;
+    }
+
+    /// Takes memory from the clean pages of all files: they are read from the disk again. With a seed, a random half of them.
+    pub(crate) fn evict(&self, seed: Option<u64>) {
+        self.state().perform(Operation::Evict(seed));
     }
 
     /// The next such call panics and does nothing.
@@ -477,10 +485,6 @@ impl DiskFile for SimFile {
         Ok(())
     }
 
-    fn drop_cache(&self) {
-        self.disk.state().perform(Operation::DropCache(self.file));
-    }
-
     fn try_lock(&self) -> io::Result<bool> {
         let mut state = self.disk.state();
         let owner = *state.locks.entry(self.file).or_insert(self.handle);
@@ -625,7 +629,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_sync_forgets_and_a_dropped_cache_shows_it() {
+    fn a_failed_sync_forgets_what_reads_show_until_memory_is_needed() {
         let disk = disk_with(&[0; 8192]);
         let file = file_on(&disk);
         file.write_at(0, b"lost").unwrap();
@@ -637,7 +641,7 @@ mod tests {
         assert_eq!((&durable[..4], &durable[4096..4100]), (&[0; 4][..], &b"kept"[..]));
         assert_eq!(&disk.bytes(PATH).unwrap()[..4], b"lost");
         file.write_at(4100, b"dirty").unwrap();
-        file.drop_cache();
+        disk.evict(None);
         let seen = disk.bytes(PATH).unwrap();
         assert_eq!((&seen[..4], &seen[4096..4105]), (&[0; 4][..], &b"keptdirty"[..]));
     }
@@ -752,7 +756,7 @@ mod tests {
         let file = disk.open(Path::new(PATH), OpenMode::Replace).unwrap();
         file.write_at(9_000, b"x").unwrap();
         assert_eq!(now(&disk, Keep::None).unwrap(), [7; 10_000]);
-        file.drop_cache();
+        disk.evict(None);
         assert_eq!(disk.bytes(PATH).unwrap()[..9_000], [0; 9_000]);
         file.sync().unwrap();
         assert_eq!(now(&disk, Keep::None), disk.bytes(PATH));

@@ -51,7 +51,8 @@ pub(crate) enum Operation {
     FailedSync(FileId, Option<u64>),
     /// Syncs the directory that holds this path.
     SyncDir(Arc<Path>),
-    DropCache(FileId),
+    /// Memory is needed for something else: clean pages are read from the disk again; with a seed, a random half of them.
+    Evict(Option<u64>),
 }
 
 /// Which of the unsynced changes a power loss leaves, by their index in the order in which they were made.
@@ -142,7 +143,7 @@ impl World {
                     self.persist(&change);
                 }
             }
-            Operation::DropCache(file) => self.drop_cache(*file),
+            Operation::Evict(seed) => self.evict(*seed),
         }
     }
 
@@ -266,15 +267,23 @@ impl World {
         }
     }
 
-    fn drop_cache(&mut self, id: FileId) {
-        let changes: Vec<_> = self.unsynced.iter().filter(|change| change.content_of() == Some(id)).cloned().collect();
-        let Some(file) = self.files.get_mut(&id) else { return };
-        let mut read_anew = file.durable.clone();
-        read_anew.set_len(file.visible.len());
-        for page in dirty_pages(file, &changes) {
-            read_anew.adopt(&file.visible, page);
+    fn evict(&mut self, seed: Option<u64>) {
+        let mut random = seed.map(Random::new);
+        for (id, file) in &mut self.files {
+            let of_file = |change: &&Change| change.content_of() == Some(*id);
+            let changes: Vec<_> = self.unsynced.iter().filter(of_file).cloned().collect();
+            let dirty = dirty_pages(file, &changes);
+            let pages: BTreeSet<u64> = file.visible.pages_from(0).chain(file.durable.pages_from(0)).collect();
+            let mut read_anew = file.durable.clone();
+            read_anew.set_len(file.visible.len());
+            for page in pages {
+                let evicted = random.as_mut().is_none_or(|random| random.below(2) == 0);
+                if !evicted || dirty.contains(&page) {
+                    read_anew.adopt(&file.visible, page);
+                }
+            }
+            file.visible = read_anew;
         }
-        file.visible = read_anew;
     }
 
     fn take_unsynced(&mut self, which: impl Fn(&Change) -> bool) -> Vec<Change> {
