@@ -234,11 +234,11 @@ pub enum Error {
     },
     /// The file was written by a newer release.
     UnsupportedVersion {
-        /// Which part: `store`, `journal` or `chunk`.
+        /// Which part: `store`, `journal` or `chunk`; or `store features`, whose bits are what was found.
         what: &'static str,
-        /// The version found.
+        /// The version found. Of features: the bits that this release does not know.
         found: u32,
-        /// The newest version that this release reads.
+        /// The newest version that this release reads. Of features: 0.
         supported: u32,
     },
     /// Records are compressed, or are to be, in a way that this build of brooklet is without. Records of the topic that are
@@ -494,6 +494,10 @@ impl fmt::Display for Error {
             Error::NotFound { path } => write!(f, "{} does not exist", path.display()),
             Error::AlreadyExists { path } => write!(f, "{} exists already", path.display()),
             Error::NotABrooklet { path, found } => write!(f, "{} is not a brooklet file: {found}", path.display()),
+            Error::UnsupportedVersion { what, found, .. } if what.ends_with(" features") => write!(
+                f,
+                "the {what} have the bits {found:#x}, which this release does not know: use a newer release of brooklet"
+            ),
             Error::UnsupportedVersion { what, found, supported } => write!(
                 f,
                 "the {what} has format version {found}, and this release reads up to {supported}: use a newer release of brooklet"

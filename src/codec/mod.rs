@@ -8,6 +8,7 @@ mod batch;
 mod chunk;
 mod compress;
 mod entry;
+mod features;
 mod group;
 mod mark;
 mod piece;
@@ -22,6 +23,7 @@ pub(crate) use chunk::{
     decode_chunk,
 };
 pub(crate) use entry::{Entry, append_entry_len, decode_entries, encode_append};
+pub(crate) use features::Features;
 pub(crate) use group::{
     ChangedGroup, GroupChange, GroupChanges, GroupEntry, decode_group_name, encode_group_entry, group_entry_len,
 };

@@ -43,7 +43,7 @@ use crate::disk::{Disk, OpenMode};
 use crate::error::{Error, Result};
 use crate::journal::{self, Journal};
 use crate::process::Process;
-use crate::store::{Catalogue, Purpose, Session, Store, StoreOptions, TopicRow, Update};
+use crate::store::{Catalogue, FileLock, Purpose, Session, Store, StoreOptions, TopicRow, Update};
 use crate::types::{LogId, Offset, StoreId, TopicNumber};
 
 /// What to do about a file that exists, or does not.
@@ -202,10 +202,10 @@ impl Files {
             _ => {}
         }
         let io = |operation| move |error| Error::io(operation, &self.journal, error);
-        let lock = self.disk.open(&self.journal, OpenMode::OrCreate).map_err(io("create"))?;
-        if !lock.try_lock().map_err(io("lock"))? {
+        let journal = self.disk.open(&self.journal, OpenMode::OrCreate).map_err(io("create"))?;
+        let Some(_lock) = FileLock::try_take(&journal).map_err(io("lock"))? else {
             return Err(Error::AlreadyOpen { path: self.store.clone() });
-        }
+        };
         // Another creator may have come and gone between the first look and the lock.
         if self.exists(&self.store)? {
             return match how {

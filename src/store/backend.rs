@@ -52,32 +52,23 @@ impl fmt::Debug for Medium {
 impl Medium {
     /// A file.
     pub(super) fn of_file(path: &Path, file: Arc<dyn DiskFile>) -> Result<Self> {
-        let owner = match file.os_file() {
-            Some(os) => {
-                let os = os.try_clone().map_err(|error| Error::io("open", path, error))?;
-                LockOwner::System(FileBackend::new(os).map_err(|error| {
-                    // Only a read-only handle could be refused.
-                    Error::io("lock", path, io::Error::other(error.to_string()))
-                })?)
-            }
-            None => LockOwner::Simple(Arc::clone(&file)),
-        };
-        Ok(Self::new(path, file, owner))
+        let locks = Locks::of_file(&file).map_err(|error| Error::io("lock", path, error))?;
+        Ok(Self::new(path, file, locks))
     }
 
     /// Memory.
     pub(super) fn memory() -> Self {
-        Self::new(Path::new("(in memory)"), Arc::new(MemoryFile::default()), LockOwner::Nobody)
+        Self::new(Path::new("(in memory)"), Arc::new(MemoryFile::default()), Locks::new(LockOwner::Nobody))
     }
 
-    fn new(path: &Path, file: Arc<dyn DiskFile>, owner: LockOwner) -> Self {
+    fn new(path: &Path, file: Arc<dyn DiskFile>, locks: Locks) -> Self {
         let file = Arc::new(StoreFile::new(file));
         let pages = PageFile::new(Arc::new(Pages(Arc::clone(&file))));
         Self {
             path: path.to_owned(),
             file,
             pages,
-            locks: Locks::new(owner),
+            locks,
             looked: AtomicBool::new(false),
             was_open: AtomicBool::new(false),
             process: Process::current(),
@@ -192,7 +183,13 @@ impl Medium {
     }
 }
 
+/// The bytes that are locked while a store is open: redb's own lock bytes, past any data. On Windows nobody else can read a
+/// byte that is locked.
+const LOCKED: Range = (Bound::Included(1 << 62), Bound::Excluded((1 << 62) + 896));
+
 /// redb's locks on a file. They belong to the store, not to one redb handle.
+///
+/// redb locks all bytes of the file, in several ranges. [`LOCKED`] stands for all of them.
 struct Locks {
     owner: LockOwner,
     held: Mutex<Vec<Range>>,
@@ -200,7 +197,8 @@ struct Locks {
 }
 
 enum LockOwner {
-    /// Byte ranges of the operating system's file: redb's own backend over a duplicate, which shares its locks.
+    /// A byte range of the operating system's file: redb's own backend over a duplicate, which shares its locks. Where the
+    /// system has no such locks, one on the whole file.
     System(FileBackend),
     /// One lock on the whole file.
     Simple(Arc<dyn DiskFile>),
@@ -209,8 +207,34 @@ enum LockOwner {
 }
 
 impl Locks {
+    /// The locks of a file. None is taken yet.
+    fn of_file(file: &Arc<dyn DiskFile>) -> io::Result<Self> {
+        Ok(Self::new(match file.os_file() {
+            Some(os) => LockOwner::System(FileBackend::new(os.try_clone()?).map_err(|error| {
+                // Only a read-only handle could be refused.
+                io::Error::other(error.to_string())
+            })?),
+            None => LockOwner::Simple(Arc::clone(file)),
+        }))
+    }
+
     fn new(owner: LockOwner) -> Self {
         Self { owner, held: Mutex::new(Vec::new()), keep: AtomicBool::new(false) }
+    }
+
+    /// Takes the lock that keeps others from opening the file; `false` when somebody else has it.
+    fn try_lock_all(&self) -> io::Result<bool> {
+        let everything = (Bound::Unbounded, Bound::Unbounded);
+        let locked = match self.try_lock(LOCKED) {
+            Err(BackendError::Unsupported) => self.try_lock(everything),
+            tried => tried,
+        };
+        locked.or_else(|error| match error {
+            // Nothing can be locked there.
+            BackendError::Unsupported => Ok(true),
+            BackendError::Io(error) => Err(error),
+            other => Err(io::Error::other(other.to_string())),
+        })
     }
 
     fn try_lock(&self, range: Range) -> Result<bool, BackendError> {
@@ -219,7 +243,11 @@ impl Locks {
             return Ok(true);
         }
         let locked = match &self.owner {
-            LockOwner::System(backend) => backend.try_lock_range(range.0, range.1)?,
+            LockOwner::System(_) if !is_everything(range) && held.iter().any(|held| !is_everything(*held)) => true,
+            LockOwner::System(backend) => {
+                let (start, end) = locked_for(range);
+                backend.try_lock_range(start, end)?
+            }
             LockOwner::Simple(file) if is_everything(range) => file.try_lock()?,
             LockOwner::Simple(_) => return Err(BackendError::Unsupported),
             LockOwner::Nobody => is_everything(range).then_some(true).ok_or(BackendError::Unsupported)?,
@@ -234,9 +262,14 @@ impl Locks {
         if self.keep.load(Ordering::Acquire) {
             return Ok(());
         }
-        self.held.lock().retain(|held| *held != range);
+        let mut held = self.held.lock();
+        held.retain(|held| *held != range);
         match &self.owner {
-            LockOwner::System(backend) => backend.unlock_range(range.0, range.1),
+            LockOwner::System(_) if !is_everything(range) && !held.is_empty() => Ok(()),
+            LockOwner::System(backend) => {
+                let (start, end) = locked_for(range);
+                backend.unlock_range(start, end)
+            }
             // Given up with the handle.
             LockOwner::Simple(_) | LockOwner::Nobody => Ok(()),
         }
@@ -252,6 +285,28 @@ impl Locks {
             LockOwner::Simple(_) | LockOwner::Nobody => Ok(()),
         }
     }
+}
+
+/// The lock that keeps others from opening a file, for as long as this value lives.
+pub(crate) struct FileLock(Locks);
+
+impl FileLock {
+    /// Takes the lock of a file; `None` when somebody else has it.
+    pub(crate) fn try_take(file: &Arc<dyn DiskFile>) -> io::Result<Option<Self>> {
+        let locks = Locks::of_file(file)?;
+        Ok(locks.try_lock_all()?.then(|| Self(locks)))
+    }
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        let _ = self.0.close();
+    }
+}
+
+/// The bytes that are locked when redb asks for a range.
+fn locked_for(range: Range) -> Range {
+    if is_everything(range) { range } else { LOCKED }
 }
 
 fn is_everything(range: Range) -> bool {
@@ -357,5 +412,56 @@ impl StorageBackend for Backend {
 
     fn lock_shared_range(&self, _start: Bound<u64>, _end: Bound<u64>) -> Result<(), BackendError> {
         Err(BackendError::Unsupported)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::super::open::{Store, StoreOptions};
+    use super::*;
+    use crate::disk::{Disk, OpenMode, OsDisk};
+    use crate::types::StoreId;
+
+    const FIRST: u64 = 1 << 62;
+    const OPTIONS: StoreOptions = StoreOptions { cache_size: 1 << 20 };
+
+    #[test]
+    fn an_open_store_locks_the_bytes_of_the_format_and_none_of_its_data() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("app.brooklet");
+        let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+        Store::create(&disk, &path, StoreId(1), OPTIONS).unwrap();
+        let store = Store::open(&disk, &path, OPTIONS).unwrap();
+        // As another process sees it.
+        let is_free = |first: u64, end: Bound<u64>| {
+            let other = FileBackend::new(File::options().read(true).write(true).open(&path).unwrap()).unwrap();
+            let locked = other.try_lock_range(Bound::Included(first), end).unwrap();
+            other.close().unwrap();
+            locked
+        };
+        assert!(is_free(0, Bound::Excluded(FIRST)) && is_free(FIRST + 896, Bound::Unbounded));
+        assert!(std::fs::read(&path).unwrap().starts_with(b"brook"));
+        for byte in [FIRST, FIRST + 1, FIRST + 2, FIRST + 895] {
+            assert!(!is_free(byte, Bound::Included(byte)), "{byte}");
+        }
+        assert!(matches!(Store::open(&disk, &path, OPTIONS), Err(Error::AlreadyOpen { .. })));
+        store.close().unwrap();
+        assert!(is_free(0, Bound::Unbounded));
+        Store::open(&disk, &path, OPTIONS).unwrap();
+    }
+
+    #[test]
+    fn a_file_lock_lives_until_it_is_dropped_and_lets_others_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("app.brooklet-journal");
+        std::fs::write(&path, b"frames").unwrap();
+        let take = || FileLock::try_take(&OsDisk.open(&path, OpenMode::Existing).unwrap()).unwrap();
+        let lock = take().unwrap();
+        assert!(take().is_none());
+        assert_eq!(std::fs::read(&path).unwrap(), b"frames");
+        drop(lock);
+        assert!(take().is_some());
     }
 }

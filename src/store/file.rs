@@ -51,6 +51,8 @@ pub(super) enum Foreign {
     Words(&'static str),
     /// A store of a newer release.
     Version(u32),
+    /// A store with features that this release does not know: their bits.
+    Features(u32),
     /// A store whose roots are damaged.
     Damaged,
 }
@@ -69,12 +71,18 @@ impl StoreFile {
     /// What is in the file, if it is no store that this release reads.
     pub(super) fn foreign(&self) -> io::Result<Option<Foreign>> {
         let [first, second] = [0, 1].map(|copy| self.read_copy(copy));
+        let newer = |copy: &io::Result<Result<Root, NoRoot>>| match copy {
+            Ok(Err(NoRoot::Version(version))) => Some(Foreign::Version(*version)),
+            Ok(Err(NoRoot::Features(bits))) => Some(Foreign::Features(*bits)),
+            _ => None,
+        };
+        // Also when the other copy is of this release: a newer one may have begun to change the file.
+        if let Some(newer) = newer(&first).or_else(|| newer(&second)) {
+            return Ok(Some(newer));
+        }
         Ok(match (first, second) {
             (Ok(Ok(_)), _) | (_, Ok(Ok(_))) => None,
             (Err(error), _) | (_, Err(error)) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(error),
-            (Ok(Err(NoRoot::Version(version))), _) | (_, Ok(Err(NoRoot::Version(version)))) => {
-                Some(Foreign::Version(version))
-            }
             _ => {
                 let head = head(&*self.file)?;
                 let is_ours = head.starts_with(MAGIC);
@@ -584,12 +592,19 @@ mod tests {
         damage(&[0, 1], &|bytes| bytes[17] ^= 4);
         assert_eq!(open(&disk).foreign().unwrap(), Some(Foreign::Damaged));
         assert_eq!(open(&disk).load().unwrap_err().kind(), io::ErrorKind::InvalidData);
-        damage(&[0, 1], &|bytes| {
-            bytes[8..12].copy_from_slice(&(ROOT_VERSION + 1).to_le_bytes());
-            let crc = crc32c(&bytes[..BLOCK_LEN - 4]);
-            bytes[BLOCK_LEN - 4..].copy_from_slice(&crc.to_le_bytes());
-        });
-        assert_eq!(open(&disk).foreign().unwrap(), Some(Foreign::Version(ROOT_VERSION + 1)));
+        for copies in [&[0, 1][..], &[0], &[1]] {
+            let newer = |at: usize, value: u32| {
+                damage(copies, &|bytes| {
+                    bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+                    let crc = crc32c(&bytes[..BLOCK_LEN - 4]);
+                    bytes[BLOCK_LEN - 4..].copy_from_slice(&crc.to_le_bytes());
+                });
+                open(&disk).foreign().unwrap()
+            };
+            assert_eq!(newer(8, ROOT_VERSION + 1), Some(Foreign::Version(ROOT_VERSION + 1)));
+            assert_eq!(newer(32, 2), Some(Foreign::Features(2)));
+            assert_eq!(newer(36, 2), Some(Foreign::Features(2)));
+        }
     }
 
     #[test]

@@ -16,9 +16,11 @@ use crate::group::{CommittedOffset, GroupName, KeptState};
 use crate::types::{LogId, TopicNumber};
 
 /// Keyed by the bytes of the group's name. A key of any bytes can be compared, so a damaged one is an error and no panic.
-pub(super) const GROUPS: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("groups");
+pub(super) const GROUPS: TableDefinition<'static, &'static [u8], &'static [u8]> =
+    TableDefinition::new("brooklet:groups");
 /// Keyed by [`offset_key`].
-pub(super) const OFFSETS: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("offsets");
+pub(super) const OFFSETS: TableDefinition<'static, &'static [u8], &'static [u8]> =
+    TableDefinition::new("brooklet:offsets");
 
 /// The key of a committed offset: length of the group's name, `u8`; the name; topic number and partition, `u32` big-endian,
 /// so that a group's offsets lie together, sorted.

@@ -25,10 +25,12 @@ use crate::error::{Error, Result};
 use crate::types::{LogId, Offset, TopicId};
 
 /// Keyed by the partition and the prefix from which on keys lie in a block.
-pub(super) const KEYS: TableDefinition<'static, ChunkKey, &'static [u8]> = TableDefinition::new("keys");
+pub(super) const KEYS: TableDefinition<'static, ChunkKey, &'static [u8]> = TableDefinition::new("brooklet:keys");
 /// Keyed by the partition and a running number.
-pub(super) const SUPERSEDED: TableDefinition<'static, ChunkKey, &'static [u8]> = TableDefinition::new("superseded");
-pub(super) const COMPACTIONS: TableDefinition<'static, LogKey, &'static [u8]> = TableDefinition::new("compactions");
+pub(super) const SUPERSEDED: TableDefinition<'static, ChunkKey, &'static [u8]> =
+    TableDefinition::new("brooklet:superseded");
+pub(super) const COMPACTIONS: TableDefinition<'static, LogKey, &'static [u8]> =
+    TableDefinition::new("brooklet:compactions");
 
 /// Words of an entry.
 const ENTRY_WORDS: usize = 3;

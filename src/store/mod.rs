@@ -82,6 +82,7 @@ mod vacuum;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use backend::FileLock;
 pub(crate) use free::Freed;
 pub(crate) use groups::StoredGroup;
 pub(crate) use keys::{Blocks, Compaction, KeyMerge, MergeCursor, Superseded};

@@ -392,6 +392,9 @@ fn open_error(medium: &Medium, error: DatabaseError) -> Error {
                 Ok(Some(Foreign::Version(found))) => {
                     Error::UnsupportedVersion { what: "store", found, supported: ROOT_VERSION }
                 }
+                Ok(Some(Foreign::Features(found))) => {
+                    Error::UnsupportedVersion { what: "store features", found, supported: 0 }
+                }
                 Ok(Some(Foreign::Damaged)) => Error::corrupt(
                     path.display().to_string(),
                     "both copies of its root, its first two blocks of 4,096 bytes, are damaged; restore the file from a copy",

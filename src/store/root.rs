@@ -7,14 +7,16 @@
 //!   12  u32      number of parts
 //!   16  u64      how often it was changed
 //!   24  u64      length of redb's pages, with their checksums
-//!   32           the parts that these lie in, one behind the other: first block u64, number of blocks u64
+//!   32  u32      features that a writer must know: zero
+//!   36  u32      features that a reader must know: zero
+//!   40           the parts that these lie in, one after the other: first block u64, number of blocks u64
 //!    .           zeros
 //! 4092  u32      CRC-32C of everything before it
 //! ```
 
 use super::extent::{BLOCK, BLOCK_LEN, Extent, Extents};
 use crate::checksum::crc32c;
-use crate::codec::{DecodeError, Reader, Writer};
+use crate::codec::{DecodeError, Features, Reader, Writer};
 
 /// How a root begins, and so a store's file.
 pub(super) const MAGIC: &[u8; 8] = b"brook\x1a\r\n";
@@ -26,7 +28,7 @@ pub(super) const ROOT_VERSION: u32 = 1;
 pub(super) const COPIES: u64 = 2;
 
 const CRC_LEN: usize = 4;
-const HEADER_LEN: usize = 32;
+const HEADER_LEN: usize = 32 + Features::LEN;
 const PART_LEN: usize = 16;
 const MAX_PARTS: usize = (BLOCK_LEN - HEADER_LEN - CRC_LEN) / PART_LEN;
 
@@ -46,6 +48,8 @@ pub(super) struct Root {
 pub(super) enum NoRoot {
     /// Written by a newer release.
     Version(u32),
+    /// It has features that this release does not know: their bits.
+    Features(u32),
     Damaged,
 }
 
@@ -116,6 +120,7 @@ impl Root {
         bytes.put_u32(u32::try_from(self.parts.len()).unwrap_or(u32::MAX));
         bytes.put_u64(self.changes);
         bytes.put_u64(self.len);
+        Features::KNOWN.encode(&mut bytes);
         for part in &self.parts {
             bytes.put_u64(part.first);
             bytes.put_u64(part.blocks);
@@ -136,15 +141,18 @@ impl Root {
             Ok((reader.array()? == *MAGIC, reader.u32()?))
         };
         match fields(&mut reader) {
-            Ok((true, ROOT_VERSION)) => Self::decode_fields(&mut reader).map_err(|_| NoRoot::Damaged),
+            Ok((true, ROOT_VERSION)) => Self::decode_fields(&mut reader).unwrap_or(Err(NoRoot::Damaged)),
             Ok((true, version)) => Err(NoRoot::Version(version)),
             _ => Err(NoRoot::Damaged),
         }
     }
 
-    fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn decode_fields(reader: &mut Reader<'_>) -> Result<Result<Self, NoRoot>, DecodeError> {
         let count = reader.u32()? as usize;
         let (changes, len) = (reader.u64()?, reader.u64()?);
+        if let Some(bits) = Features::decode(reader)?.unknown() {
+            return Ok(Err(NoRoot::Features(bits)));
+        }
         let mut parts = Vec::new();
         let mut blocks = Extents::default();
         for _ in 0..count.min(MAX_PARTS) {
@@ -161,7 +169,10 @@ impl Root {
         if count > MAX_PARTS || root.len > root.capacity() {
             return Err(DecodeError("the parts have no room for what is in them"));
         }
-        Ok(root)
+        if reader.remaining().iter().any(|&byte| byte != 0) {
+            return Err(DecodeError("there is something where zeros should be"));
+        }
+        Ok(Ok(root))
     }
 }
 
@@ -195,9 +206,21 @@ mod tests {
             Root::decode(&bytes)
         };
         assert_eq!(lie(&|bytes| bytes[8] = 2), Err(NoRoot::Version(2)));
-        // The last ones: a part of nothing, a part within another one.
-        for (at, value) in [(0, b'x'), (12, 1), (13, 1), (30, 1), (39, 0x80), (47, 0xff), (32, 1), (56, 0), (48, 4)] {
+        // The last ones: a part of nothing, a part within another one, and bytes after the parts.
+        let lies = [(0, b'x'), (12, 1), (13, 1), (30, 1), (47, 0x80), (55, 0xff), (40, 1), (64, 0), (56, 4)];
+        for (at, value) in lies.into_iter().chain([(72, 1), (BLOCK_LEN - CRC_LEN - 1, 1)]) {
             assert_eq!(lie(&|bytes| bytes[at] = value), Err(NoRoot::Damaged), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_feature_that_this_release_does_not_know_is_told_apart_from_damage() {
+        for (at, bits) in [(32, 4), (35, 4 << 24), (36, 4), (39, 4 << 24)] {
+            let mut bytes = root().encode();
+            bytes[at] = 4;
+            let crc = crc32c(&bytes[..BLOCK_LEN - CRC_LEN]);
+            bytes[BLOCK_LEN - CRC_LEN..].copy_from_slice(&crc.to_le_bytes());
+            assert_eq!(Root::decode(&bytes), Err(NoRoot::Features(bits)), "byte {at}");
         }
     }
 

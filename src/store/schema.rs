@@ -18,14 +18,16 @@ const CRC_LEN: usize = 4;
 pub(super) type LogKey = (u32, u32);
 pub(super) type ChunkKey = (u32, u32, u64);
 
-pub(super) const META: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("meta");
-pub(super) const TOPICS: TableDefinition<'static, u32, &'static [u8]> = TableDefinition::new("topics");
+pub(super) const META: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("brooklet:meta");
+pub(super) const TOPICS: TableDefinition<'static, u32, &'static [u8]> = TableDefinition::new("brooklet:topics");
 /// Topics that are gone and whose chunks are not: a row goes with the last of them.
-pub(super) const DELETED: TableDefinition<'static, u32, &'static [u8]> = TableDefinition::new("deleted");
-pub(super) const PARTITIONS: TableDefinition<'static, LogKey, &'static [u8]> = TableDefinition::new("partitions");
+pub(super) const DELETED: TableDefinition<'static, u32, &'static [u8]> = TableDefinition::new("brooklet:deleted");
+pub(super) const PARTITIONS: TableDefinition<'static, LogKey, &'static [u8]> =
+    TableDefinition::new("brooklet:partitions");
 /// Keyed by the first offset of a chunk, as `segments` is by that of its first chunk.
-pub(super) const INDEX: TableDefinition<'static, ChunkKey, &'static [u8]> = TableDefinition::new("index");
-pub(super) const SEGMENTS: TableDefinition<'static, ChunkKey, &'static [u8]> = TableDefinition::new("segments");
+pub(super) const INDEX: TableDefinition<'static, ChunkKey, &'static [u8]> = TableDefinition::new("brooklet:index");
+pub(super) const SEGMENTS: TableDefinition<'static, ChunkKey, &'static [u8]> =
+    TableDefinition::new("brooklet:segments");
 
 pub(super) fn log_key(log: LogId) -> LogKey {
     (log.topic.0, log.partition)

@@ -33,7 +33,7 @@ use crate::codec::{DecodeError, Reader, Writer};
 use crate::error::{Error, Result};
 
 /// Keyed by the first block of a run.
-pub(super) const FREE: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("free");
+pub(super) const FREE: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("brooklet:free");
 
 /// Chunks that lie one behind the other are written together: in pieces of so many blocks, 1 MiB, that begin at a multiple of
 /// them. Linux keeps a file in memory in pieces as large as the writes that made it, if they begin so; and the larger these are,

@@ -651,13 +651,7 @@ enum Memory {
     Evicted(Option<u64>),
 }
 
-fn fail_sync_then_lose_power(
-    knobs: Knobs,
-    steps: &[Step],
-    nth: usize,
-    failed_sync: Option<u64>,
-    memory: Memory,
-) {
+fn fail_sync_then_lose_power(knobs: Knobs, steps: &[Step], nth: usize, failed_sync: Option<u64>, memory: Memory) {
     let label = format!("seed={} point=sync {nth} image={failed_sync:?} {memory:?} {:?}", seed(), knobs.durability);
     let disk = SimDisk::new();
     disk.set_failed_sync_seed(failed_sync);
