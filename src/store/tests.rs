@@ -28,6 +28,7 @@ use crate::types::{LogId, Offset, OffsetAndTimestamp, StoreId, TimestampType, To
 
 mod sections;
 mod space;
+mod unsynced;
 
 const PATH: &str = "/d/app.brooklet";
 const ID: StoreId = StoreId(7);
