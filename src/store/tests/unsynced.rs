@@ -19,7 +19,7 @@ fn seen(store: &Store) -> Seen {
 /// The pages of redb and the chunks become more and fewer, and move. Calls `done` with what each step has stored.
 fn steps(store: &Store, base: u64, mut done: impl FnMut(Seen)) -> Result<()> {
     let log_start_before = partition(store, LOG).log_start.get();
-    let put = |base| append(store, LOG, &[batch(LOG, base, &[1], 40_000)]);
+    let put = |base| append(store, LOG, &[batch(LOG, base, &[1], 5_000)]);
     for offset in base..base + 4 {
         put(offset)?;
         done((log_start_before, offset + 1));
