@@ -93,9 +93,10 @@ impl Assignment {
         self.turn = 0;
     }
 
-    /// Where reading has got to, of the partitions that have a position (C-32).
+    /// Where reading has got to, of the partitions that exist and have a position (C-32).
     pub(super) fn offsets(&self) -> Vec<(TopicPartition, LogId, Offset)> {
         let position = |assigned: &Assigned| match assigned.position {
+            Position::At(_) if assigned.log.is_deleted() => None,
             Position::At(offset) => Some((assigned.log.name.clone(), assigned.log.id, offset)),
             Position::Seek(_) | Position::Unset => None,
         };

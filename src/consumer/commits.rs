@@ -25,7 +25,7 @@ use crate::types::TopicPartition;
 /// Then nothing was committed.
 impl Consumer {
     /// Commits the positions of all assigned partitions that have one (C-32), and waits until that is done and every commit
-    /// before it.
+    /// before it. Partitions of a topic that was deleted are left out.
     ///
     /// Commit *after* the records were processed, and each is processed at least once; commit before, and each is processed at
     /// most once.
@@ -65,11 +65,12 @@ impl Consumer {
 
     /// Commits the positions like [`commit`](Consumer::commit), without waiting. `callback` is called once with what became of
     /// it, in the order of the commits (C-35), in the thread that writes them, as a
-    /// [send's](crate::Producer::send_with): it must not wait for the broker.
+    /// [send's](crate::Producer::send_with): it must not wait for the broker. When no partition has a position there is nothing to
+    /// commit: the callback is called all the same, after those of earlier commits.
     ///
     /// # Errors
     ///
-    /// As every commit: see above. Then nothing was committed.
+    /// As every commit: see above. Then nothing was committed, and the callback is not called.
     pub fn commit_async(&mut self, callback: impl FnOnce(Result<()>) + Send + 'static) -> Result<()> {
         let positions = self.positions_to_commit();
         self.push_commit(&positions, Some(Box::new(callback)))
@@ -128,7 +129,10 @@ impl Consumer {
         engine.check_open()?;
         let membership = self.membership_mut()?;
         let committer = membership.committer()?;
-        if offsets.is_empty() && callback.is_none() {
+        if offsets.is_empty() {
+            if let Some(callback) = callback {
+                engine.call_after(membership.pending, callback);
+            }
             return Ok(());
         }
         let number = engine.commit_offsets(&membership.group, committer, offsets, callback)?;
@@ -158,24 +162,15 @@ impl Consumer {
         }
     }
 
-    /// Commits the positions that moved since the last time, without waiting, if commits are automatic (C-36).
+    /// Commits the positions that differ from what the group committed, without waiting, if commits are automatic (C-36). What
+    /// counts is the group's own record of it: others may have changed it since this consumer committed last.
     pub(super) fn auto_commit(&mut self) -> Result<()> {
         if self.options.auto_commit_interval.is_none() {
             return Ok(());
         }
         let Some(membership) = &self.membership else { return Ok(()) };
-        let mut moved = self.assignment.offsets();
-        moved.retain(|(_, log, offset)| membership.auto_committed.get(log) != Some(offset));
-        if moved.is_empty() {
-            return Ok(());
-        }
-        let with_metadata = |(partition, log, offset): &(TopicPartition, _, _)| {
-            (partition.clone(), *log, OffsetAndMetadata::new(*offset))
-        };
-        self.push_commit(&moved.iter().map(with_metadata).collect::<Vec<_>>(), None)?;
-        if let Some(membership) = &mut self.membership {
-            membership.auto_committed.extend(moved.into_iter().map(|(_, log, offset)| (log, offset)));
-        }
-        Ok(())
+        let positions = self.positions_to_commit();
+        let moved = self.engine().not_yet_committed(&membership.group, positions);
+        if moved.is_empty() { Ok(()) } else { self.push_commit(&moved, None) }
     }
 }

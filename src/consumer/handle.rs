@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::assignment::Assignment;
 use super::membership::Membership;
 use super::options::{ConsumerBuilder, OffsetReset};
-use super::positions::{Assigned, Budget, Lost, Position};
+use super::positions::{Assigned, Budget, Given, Lost, Position};
 #[cfg(feature = "channel")]
 use super::receiver::RecordReceiver;
 use super::records::ConsumerRecords;
@@ -203,8 +203,10 @@ impl Consumer {
     /// Returns records as soon as there are some, or none when `timeout` passes. [`Duration::ZERO`] never waits;
     /// [`Duration::MAX`] waits for ever.
     ///
-    /// Within a partition they come in the order of their offsets, each once, from the position on (C-10). A partition that was
-    /// read ahead is given out before the next one's turn, so none starves. The limits of [`ConsumerBuilder`] apply.
+    /// Within a partition they come in the order of their offsets, each once, from the position on (C-10). What was read ahead of
+    /// a partition is given out before the next one's turn; a partition that reached
+    /// [`max_partition_fetch_bytes`](ConsumerBuilder::max_partition_fetch_bytes) gives way at once. So none starves. The other
+    /// limits of [`ConsumerBuilder`] end the poll.
     ///
     /// # Errors
     ///
@@ -474,18 +476,31 @@ impl Consumer {
         let mut budget =
             Budget { records: self.options.max_poll_records, bytes: self.options.fetch_max_bytes, fresh: true };
         let mut records = ConsumerRecords::default();
+        let mut passed_over = None;
         // Another round as long as each gives something: what was read ahead may end before the budget does.
         loop {
             let before = records.runs.len();
-            let within_budget = self.read_round(&engine, &mut budget, &mut records)?;
+            let within_budget = self.read_round(&engine, &mut budget, &mut records, &mut passed_over)?;
             if !within_budget || records.runs.len() == before {
-                return Ok(records);
+                break;
             }
         }
+        if let Some(first) = passed_over {
+            self.assignment.turn = first;
+        }
+        Ok(records)
     }
 
-    /// Lets every partition give what was read ahead of it, in turn. `false` when the budget ended it.
-    fn read_round(&mut self, engine: &Engine, budget: &mut Budget, records: &mut ConsumerRecords) -> Result<bool> {
+    /// Lets every partition give what was read ahead of it, in turn. `false` when the budget ended it. A partition that reaches
+    /// its limit gives way to the next. `passed_over` becomes the first whose next record alone is larger than its limit: only
+    /// the first record of a poll may be, so the next poll begins there.
+    fn read_round(
+        &mut self,
+        engine: &Engine,
+        budget: &mut Budget,
+        records: &mut ConsumerRecords,
+        passed_over: &mut Option<usize>,
+    ) -> Result<bool> {
         let partition_bytes = self.options.max_partition_fetch_bytes;
         for _ in 0..self.assignment.partitions.len() {
             let turn = self.assignment.turn;
@@ -493,12 +508,18 @@ impl Consumer {
             if assigned.has_records()
                 && let Position::At(offset) = assigned.position
             {
-                if let Err(error) = assigned.fetch(engine, offset) {
+                if let Err(error) = assigned.fetch(engine, offset, partition_bytes) {
                     // What was given out already is not held back; the next poll meets the error again.
                     return if records.is_empty() { Err(error) } else { Ok(false) };
                 }
-                if !assigned.give(budget, partition_bytes, &mut records.runs) {
-                    return Ok(false);
+                match assigned.give(budget, partition_bytes, &mut records.runs) {
+                    Given::Everything => {}
+                    Given::UpToItsLimit => {
+                        if assigned.given == 0 {
+                            passed_over.get_or_insert(turn);
+                        }
+                    }
+                    Given::UpToTheBudget => return Ok(false),
                 }
             }
             self.assignment.turn = (turn + 1) % self.assignment.partitions.len();

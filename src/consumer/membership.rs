@@ -1,6 +1,6 @@
 //! A consumer as a member of its group: joining, following the assignment, leaving.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::engine::{
 };
 use crate::error::{Error, Result};
 use crate::group::{GroupMembershipOperation, GroupMetadata};
-use crate::types::{LogId, Offset, TopicPartition};
+use crate::types::{LogId, TopicPartition};
 
 /// What a consumer with a group id knows of its group.
 pub(super) struct Membership {
@@ -26,8 +26,6 @@ pub(super) struct Membership {
     pub(super) pending: Option<GroupNumber>,
     /// When positions are committed next, if they are automatically.
     pub(super) auto_commit_at_ms: i64,
-    /// What was committed automatically, so that it is not committed again.
-    pub(super) auto_committed: HashMap<LogId, Offset>,
 }
 
 /// Whether the consumer is a member.
@@ -63,7 +61,6 @@ impl Membership {
             listener: None,
             pending: None,
             auto_commit_at_ms: options.auto_commit_after(now_ms),
-            auto_committed: HashMap::new(),
         }
     }
 
@@ -188,7 +185,6 @@ impl Consumer {
     fn lose(&mut self, failure: &mut Option<Error>) {
         if let Some(membership) = &mut self.membership {
             membership.state = State::Lost;
-            membership.auto_committed.clear();
         }
         let names = self.assignment.names();
         if !names.is_empty() {

@@ -196,8 +196,9 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Bytes after which one `poll` stops reading one partition; default 1 MiB (`max.partition.fetch.bytes`). A single larger
-    /// record is given all the same.
+    /// Bytes after which one `poll` stops reading one partition and goes on with the next; default 1 MiB
+    /// (`max.partition.fetch.bytes`). The first record of a poll is returned even if it is larger. A later one that is larger
+    /// waits for the next poll, which begins with its partition.
     pub fn max_partition_fetch_bytes(mut self, bytes: usize) -> Self {
         self.max_partition_fetch_bytes = bytes;
         self

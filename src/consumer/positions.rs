@@ -50,6 +50,17 @@ pub(super) struct Assigned {
     pub(super) given: usize,
 }
 
+/// Why a partition stopped giving records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Given {
+    /// All that was read ahead of it was given out.
+    Everything,
+    /// It reached its own limit, `max_partition_fetch_bytes`.
+    UpToItsLimit,
+    /// The budget of the poll is used up.
+    UpToTheBudget,
+}
+
 /// What one `poll` may still give.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Budget {
@@ -129,15 +140,15 @@ impl Assigned {
         Ok((next > from).then_some(from..next))
     }
 
-    /// Reads ahead from `offset`, the resolved position, unless something is there already.
-    pub(super) fn fetch(&mut self, engine: &Engine, offset: Offset) -> Result<()> {
+    /// Reads ahead from `offset`, the resolved position, unless something is there already. It is not much more than `most` bytes.
+    pub(super) fn fetch(&mut self, engine: &Engine, offset: Offset, most: usize) -> Result<()> {
         if self.place.is_some() {
             return Ok(());
         }
         let mut from = offset;
         loop {
             let mut batches = Vec::new();
-            engine.read(&self.log, from, self.read_ahead, &mut batches)?;
+            engine.read(&self.log, from, self.read_ahead.min(most.max(MIN_READ_AHEAD)), &mut batches)?;
             self.read_ahead = (self.read_ahead * 2).min(MAX_READ_AHEAD);
             let Some(behind) = batches.last().map(|batch| batch.header.last_offset.next()) else { return Ok(()) };
             self.fetched = batches.into();
@@ -150,14 +161,15 @@ impl Assigned {
         }
     }
 
-    /// Gives out runs until the budget or what was read ahead is used up; moves the position behind them. `false` when the
-    /// budget ended it.
-    pub(super) fn give(&mut self, budget: &mut Budget, partition_bytes: usize, runs: &mut Vec<Run>) -> bool {
+    /// Gives out runs until the budget, the limit of the partition or what was read ahead is used up. Moves the position past
+    /// them.
+    pub(super) fn give(&mut self, budget: &mut Budget, partition_bytes: usize, runs: &mut Vec<Run>) -> Given {
         while let (Some(place), Some(batch)) = (self.place, self.fetched.front()) {
-            let limit = budget.bytes.min(partition_bytes.saturating_sub(self.given));
-            let (count, end) = take(batch, place, budget.records, limit, budget.fresh);
+            let own_limit = partition_bytes.saturating_sub(self.given);
+            let (count, end) = take(batch, place, budget.records, budget.bytes.min(own_limit), budget.fresh);
             if count == 0 {
-                return false;
+                let is_own = budget.records > 0 && own_limit < budget.bytes;
+                return if is_own { Given::UpToItsLimit } else { Given::UpToTheBudget };
             }
             let bytes = end.index().saturating_sub(place.index());
             budget.fresh = false;
@@ -173,7 +185,7 @@ impl Assigned {
                 self.enter(end.next_offset);
             }
         }
-        true
+        Given::Everything
     }
 
     /// Finds the place of `offset` in the first batch that reaches it.

@@ -270,6 +270,11 @@ impl Sequencer {
         group.number
     }
 
+    /// Adds a callback to the open group, which is not empty.
+    pub(crate) fn push_callback(&mut self, callback: OutcomeCallback) {
+        self.group.listeners.push(Listener::Entries(callback));
+    }
+
     /// The group that takes records now.
     pub(crate) fn group(&self) -> &Group {
         &self.group

@@ -7,6 +7,7 @@ use super::offsets::{Committer, PartitionOffset};
 use super::{Group, Inner};
 use crate::codec::{GroupChange, GroupEntry};
 use crate::config::millis;
+use crate::engine::sequencer::Sequencer;
 use crate::engine::{Engine, PartitionLog, Topic};
 use crate::error::{Error, Result};
 use crate::group::{
@@ -78,7 +79,7 @@ impl Engine {
         self.check_writable()?;
         let group = self.existing_group(name)?;
         let entry = GroupEntry { group: group.name.clone(), change: GroupChange::Delete };
-        let number = self.push_checked(&group, &[entry], None, |inner| check_empty(&group, inner))?;
+        let number = self.push_checked(&group, &[entry], None, |inner, _| check_empty(&group, inner))?;
         self.wait_for(number, None).map(drop)
     }
 
@@ -92,7 +93,7 @@ impl Engine {
             let change = GroupChange::Offset { log, committed: None };
             entries.push(GroupEntry { group: group.name.clone(), change });
         }
-        let check = |inner: &Inner| {
+        let check = |inner: &Inner, _: &Sequencer| {
             let subscribed = |topic: &str| inner.coordinator.topics().any(|read| read.name.as_str() == topic);
             match partitions.iter().find(|partition| subscribed(partition.topic())) {
                 Some(partition) => {

@@ -47,6 +47,7 @@ use crate::group::{CommittedOffset, GroupName, KeptState};
 use crate::store::StoredGroup;
 use crate::types::{LogId, TopicNumber};
 use coordinator::Coordinator;
+use offsets::Queued;
 
 /// All groups that were used since the broker was opened. The others are in the store.
 #[derive(Debug)]
@@ -79,7 +80,10 @@ impl fmt::Debug for Group {
 #[derive(Debug)]
 struct Inner {
     coordinator: Coordinator,
+    /// What was committed and acknowledged.
     offsets: BTreeMap<LogId, CommittedOffset>,
+    /// The last commit of each partition that is on its way into the journal. Some are done already: who looks takes those out.
+    queued: BTreeMap<LogId, Queued>,
     /// Topics that it reads, and how many partitions each had when it first did (T-8).
     first_partitions: BTreeMap<TopicNumber, u32>,
     /// When its last member left.
@@ -109,6 +113,7 @@ impl Group {
         let inner = Inner {
             coordinator: Coordinator::new(state.epoch),
             offsets: offsets.into_iter().collect(),
+            queued: BTreeMap::new(),
             first_partitions: state.topics,
             // Whoever was a member when the process ended is none now.
             emptied_ms: state.emptied_ms.or(Some(now_ms)),
@@ -194,6 +199,7 @@ impl Engine {
         for group in groups {
             let mut inner = group.inner.lock();
             inner.offsets.retain(|log, _| log.topic != topic.number);
+            inner.queued.retain(|log, _| log.topic != topic.number);
             inner.first_partitions.remove(&topic.number);
         }
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Group, Inner, MemberId};
 use crate::codec::{GroupChange, GroupEntry};
 use crate::config::millis;
-use crate::engine::sequencer::{GroupNumber, OutcomeCallback, cost_of_group_entries};
+use crate::engine::sequencer::{GroupNumber, OutcomeCallback, Sequencer, cost_of_group_entries};
 use crate::engine::{Engine, PartitionLog, Topic};
 use crate::error::{Error, Result};
 use crate::group::{CommittedOffset, OffsetAndMetadata};
@@ -42,30 +42,50 @@ impl Engine {
     ) -> Result<GroupNumber> {
         let now_ms = self.options.clock.now_ms();
         let entries: Vec<_> = offsets.iter().map(|offset| entry(group, offset, now_ms)).collect::<Result<_>>()?;
-        self.push_checked(group, &entries, callback, |inner| check_committer(group, inner, committer, offsets))
+        self.push_checked(group, &entries, callback, |inner, sequencer| {
+            check_committer(group, inner, committer, offsets)?;
+            // Nothing is committed of a topic after its deletion, which takes it out of the sequencer first: what was committed
+            // before is forgotten by the deletion, and what came after would be there for ever.
+            let is_gone = |(partition, log, _): &&PartitionOffset| {
+                sequencer.topic(partition.topic()).is_none_or(|topic| topic.number != log.topic)
+            };
+            match offsets.iter().find(is_gone) {
+                Some((partition, ..)) => Err(Error::unknown_topic(partition.topic())),
+                None => Ok(()),
+            }
+        })
     }
 
-    /// Puts entries into the open group, and checks under the lock of their consumer group that they may. Waits for room, at
-    /// most `max_block`.
+    /// Puts entries into the open group, and checks under the lock of their consumer group and of the sequencer that they may.
+    /// Waits for room, at most `max_block`.
     pub(super) fn push_checked(
         &self,
         group: &Group,
         entries: &[GroupEntry],
         mut callback: Option<OutcomeCallback>,
-        check: impl Fn(&Inner) -> Result<()>,
+        check: impl Fn(&Inner, &Sequencer) -> Result<()>,
     ) -> Result<GroupNumber> {
         let mut deadline = None;
         loop {
             self.probe_full_disk()?;
             {
-                let inner = group.inner.lock();
-                check(&inner)?;
-                if let Some(number) = self.try_push_group_entries(entries, &mut callback)? {
+                let mut inner = group.inner.lock();
+                let pushed = self.try_push_checked(entries, &mut callback, |sequencer| check(&inner, sequencer))?;
+                if let Some(number) = pushed {
+                    inner.note_queued(number, entries);
                     return Ok(number);
                 }
             }
             self.make_room(cost_of_group_entries(entries), *deadline.get_or_insert_with(|| self.block_deadline()))?;
         }
+    }
+
+    /// Of these offsets, those that differ from what the group committed last, be it acknowledged or on its way into the journal.
+    pub(crate) fn not_yet_committed(&self, group: &Group, mut offsets: Vec<PartitionOffset>) -> Vec<PartitionOffset> {
+        let mut inner = group.inner.lock();
+        inner.queued.retain(|_, queued| !self.progress.is_done(queued.number));
+        offsets.retain(|(_, log, offset)| inner.last_committed(*log) != Some(offset.offset));
+        offsets
     }
 
     /// What a group committed of a partition.
@@ -127,7 +147,7 @@ impl Engine {
     }
 
     fn expire_offsets_of(&self, group: &Group, oldest_kept_ms: i64) -> Result<()> {
-        let inner = group.inner.lock();
+        let mut inner = group.inner.lock();
         let subscribed = |log: &LogId| inner.coordinator.topics().any(|topic| topic.number == log.topic);
         let emptied_ms = inner.emptied_ms.unwrap_or(i64::MIN);
         let expired = inner
@@ -147,7 +167,45 @@ impl Engine {
         let entry = |change| GroupEntry { group: group.name.clone(), change };
         // No room now: the next look finds them again.
         let entries: Vec<_> = changes.into_iter().map(entry).collect();
-        self.try_push_group_entries(&entries, &mut None).map(drop)
+        if let Some(number) = self.try_push_group_entries(&entries, &mut None)? {
+            inner.note_queued(number, &entries);
+        }
+        Ok(())
+    }
+}
+
+/// A commit on its way into the journal.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Queued {
+    pub(super) number: GroupNumber,
+    /// `None`: it takes a commit back.
+    offset: Option<Offset>,
+}
+
+impl Inner {
+    /// Notes what is on its way into the journal.
+    fn note_queued(&mut self, number: GroupNumber, entries: &[GroupEntry]) {
+        for entry in entries {
+            match &entry.change {
+                GroupChange::Offset { log, committed } => {
+                    let offset = committed.as_ref().map(|committed| committed.offset);
+                    self.queued.insert(*log, Queued { number, offset });
+                }
+                GroupChange::Delete => {
+                    let logs: Vec<LogId> = self.offsets.keys().chain(self.queued.keys()).copied().collect();
+                    self.queued.extend(logs.into_iter().map(|log| (log, Queued { number, offset: None })));
+                }
+                GroupChange::State(_) => {}
+            }
+        }
+    }
+
+    /// What was committed last of a partition, be it acknowledged or on its way. What is done was taken out of `queued` before.
+    fn last_committed(&self, log: LogId) -> Option<Offset> {
+        match self.queued.get(&log) {
+            Some(queued) => queued.offset,
+            None => self.offsets.get(&log).map(|committed| committed.offset),
+        }
     }
 }
 

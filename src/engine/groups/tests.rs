@@ -81,7 +81,7 @@ fn set_epoch(epoch: u64) -> GroupEntry {
 
 /// Puts these entries into the open group.
 fn queue(engine: &Engine, entries: &[GroupEntry], callback: Option<OutcomeCallback>) -> Result<GroupNumber> {
-    engine.push_checked(&*engine.group(&name())?, entries, callback, |_| Ok(()))
+    engine.push_checked(&*engine.group(&name())?, entries, callback, |_, _| Ok(()))
 }
 
 /// Journals these entries and waits for it.

@@ -392,3 +392,150 @@ fn while_a_group_has_members_only_they_commit() {
     outsider.commit_offsets([(tp("t", 0), 2)]).unwrap();
     assert_eq!(committed_by_g(&broker), Some(2));
 }
+
+/// A consumer of `t` that commits within every poll.
+fn committing(broker: &TestBroker) -> ConsumerBuilder {
+    of_group(broker).auto_commit(Duration::ZERO).max_poll_records(1)
+}
+
+/// Kafka commits every position again, so what another member committed meanwhile does not stay (C-36).
+#[test]
+fn an_automatic_commit_replaces_what_another_member_committed_meanwhile() {
+    let mut broker = TestBroker::new().with_topic("t", 1);
+    broker.produce_n("t", 0, 10);
+    let mut a = of_group(&broker).auto_commit(Duration::ZERO).client_id("a").subscribe(["t"]).unwrap();
+    assert_eq!(poll_now(&mut a).len(), 10);
+    assert!(poll_now(&mut a).is_empty());
+    a.commit_offsets([] as [(TopicPartition, u64); 0]).unwrap();
+    assert_eq!(committed_by_g(&broker), Some(10));
+    // B is the only one that reads `t` for a while.
+    a.subscribe(["elsewhere"]).unwrap();
+    assert!(poll_now(&mut a).is_empty());
+    let mut b = of_group(&broker).client_id("b").subscribe(["t"]).unwrap();
+    poll_now(&mut b);
+    assert_eq!(b.assignment(), [tp("t", 0)]);
+    b.commit_offsets([(tp("t", 0), 3)]).unwrap();
+    b.close().unwrap();
+    a.subscribe(["t"]).unwrap();
+    assert_eq!(poll_now(&mut a), [3, 4, 5, 6, 7, 8, 9]);
+    a.close().unwrap();
+    assert_eq!(committed_by_g(&broker), Some(10));
+    broker.reopen();
+    assert_eq!(committed_by_g(&broker), Some(10));
+}
+
+/// The same for everything else that changes what is committed: an administrator, another handle, a deletion (C-36).
+#[test]
+fn an_automatic_commit_replaces_whatever_changed_the_group_meanwhile() {
+    type Change = fn(&TestBroker);
+    let changes: [(&str, Change, Option<u64>); 5] = [
+        ("alter", |broker| broker.alter_group_offsets("g", [(tp("t", 0), 1)]).unwrap(), Some(1)),
+        ("reset", |broker| drop(broker.reset_group_offsets("g", [&tp("t", 0)], ResetTo::Earliest).unwrap()), Some(0)),
+        ("delete offsets", |broker| broker.delete_group_offsets("g", [&tp("t", 0)]).unwrap(), None),
+        ("delete group", |broker| broker.delete_group("g").unwrap(), None),
+        (
+            "commit",
+            |broker| of_group(broker).assign([("t", 0)]).unwrap().commit_offsets([(tp("t", 0), 2)]).unwrap(),
+            Some(2),
+        ),
+    ];
+    for (what, change, after) in changes {
+        let broker = broker_with(5);
+        let latest = || broker.consumer().group("g").auto_commit(Duration::ZERO).offset_reset(OffsetReset::Latest);
+        let mut consumer = latest().assign([("t", 0)]).unwrap();
+        poll_now(&mut consumer);
+        poll_now(&mut consumer);
+        consumer.commit_offsets([] as [(TopicPartition, u64); 0]).unwrap();
+        assert_eq!(committed_by_g(&broker), Some(5), "{what}");
+        change(&broker);
+        assert_eq!(committed_by_g(&broker), after, "{what}");
+        consumer.close().unwrap();
+        assert_eq!(committed_by_g(&broker), Some(5), "{what}");
+        // What comes while nobody reads is not skipped.
+        broker.produce_n("t", 0, 1);
+        assert_eq!(poll_now(&mut latest().assign([("t", 0)]).unwrap()), [5], "{what}");
+    }
+}
+
+/// A commit on its way into the journal counts, whoever made it.
+#[test]
+fn an_automatic_commit_sees_commits_that_nobody_has_waited_for() {
+    let broker = broker_with(5);
+    let mut consumer = committing(&broker).assign([("t", 0)]).unwrap();
+    poll_now(&mut consumer);
+    poll_now(&mut consumer);
+    consumer.commit().unwrap();
+    assert_eq!(committed_by_g(&broker), Some(2));
+    let mut other = of_group(&broker).assign([("t", 0)]).unwrap();
+    other.commit_offsets_async([(tp("t", 0), 0)], |outcome| outcome.unwrap()).unwrap();
+    consumer.close().unwrap();
+    other.close().unwrap();
+    assert_eq!(committed_by_g(&broker), Some(2));
+}
+
+/// An idle consumer writes nothing.
+#[test]
+fn an_automatic_commit_of_what_is_committed_writes_nothing() {
+    let broker = broker_with(5);
+    let mut consumer = committing(&broker).assign([("t", 0), ("t", 1)]).unwrap();
+    while !poll_now(&mut consumer).is_empty() {}
+    broker.producer().flush().unwrap();
+    let used = broker.stats().unwrap().journal_used_bytes;
+    for _ in 0..3 {
+        assert!(poll_now(&mut consumer).is_empty());
+        broker.producer().flush().unwrap();
+    }
+    assert_eq!(broker.stats().unwrap().journal_used_bytes, used);
+}
+
+/// PlaintextConsumerCommitTest: a commit of an empty map is one as well (C-35).
+#[test]
+fn a_commit_of_nothing_calls_its_callback_in_its_turn() {
+    let broker = broker_with(5);
+    let called = Arc::new(Mutex::new(Vec::new()));
+    let note = |number: u32| {
+        let called = Arc::clone(&called);
+        move |outcome: brooklet::Result<()>| {
+            outcome.unwrap();
+            called.lock().unwrap().push(number);
+        }
+    };
+    // An idle worker: it has no partition, or none with a position.
+    let mut idle = of_group(&broker).subscribe(["nowhere"]).unwrap();
+    poll_now(&mut idle);
+    idle.commit_async(note(1)).unwrap();
+    assert_eq!(*called.lock().unwrap(), [1]);
+    idle.close().unwrap();
+    let mut consumer = of_group(&broker).assign([("t", 0)]).unwrap();
+    consumer.commit_async(note(2)).unwrap();
+    consumer.commit_offsets_async([(tp("t", 0), 1)], note(3)).unwrap();
+    consumer.commit_offsets_async([] as [(TopicPartition, u64); 0], note(4)).unwrap();
+    assert_eq!(*called.lock().unwrap(), [1, 2], "the third is not written yet, and the fourth comes after it");
+    consumer.commit().unwrap();
+    consumer.commit_offsets_async([] as [(TopicPartition, u64); 0], note(5)).unwrap();
+    assert_eq!(*called.lock().unwrap(), [1, 2, 3, 4, 5]);
+}
+
+/// Deleting a topic removes its offsets in all groups, and a group without any disappears (G-57).
+#[test]
+fn a_commit_after_the_deletion_of_its_topic_does_not_revive_the_group() {
+    let mut broker = broker_with(5);
+    let mut consumer = of_group(&broker).auto_commit(Duration::ZERO).assign([("t", 0)]).unwrap();
+    poll_now(&mut consumer);
+    consumer.commit().unwrap();
+    broker.delete_topic("t").unwrap();
+    assert!(broker.groups().unwrap().is_empty());
+    consumer.commit().unwrap();
+    consumer.commit_async(|outcome| outcome.unwrap()).unwrap();
+    let refused = consumer.commit_offsets([(tp("t", 0), 1)]).unwrap_err();
+    assert!(matches!(refused, Error::UnknownTopicOrPartition { .. }), "{refused}");
+    poll_now(&mut consumer);
+    assert!(broker.groups().unwrap().is_empty());
+    // Nor does it commit for the topic that has the name later.
+    broker.create_topic(NewTopic::new("t", 1)).unwrap();
+    consumer.commit().unwrap();
+    consumer.close().unwrap();
+    assert!(broker.groups().unwrap().is_empty());
+    broker.reopen();
+    assert!(broker.groups().unwrap().is_empty());
+}

@@ -87,6 +87,59 @@ fn byte_limits_end_a_poll_but_never_hide_a_large_record() {
     });
 }
 
+/// A partition that reached `max.partition.fetch.bytes` gives way to the others, in the same poll.
+#[test]
+fn the_limit_of_one_partition_does_not_hold_up_the_others() {
+    from_tail_and_store(|source| {
+        let mut broker = TestBroker::new().with_topic("t", 3);
+        (0..3).for_each(|partition| broker.produce_n("t", partition, 300));
+        broker.read_from(source);
+        let limited = broker.consumer().offset_reset(OffsetReset::Earliest).max_poll_records(900);
+        let limited = limited.max_partition_fetch_bytes(1_000);
+        let mut consumer = limited.assign((0..3).map(|partition| ("t", partition))).unwrap();
+        let mut read = [0; 3];
+        while read.iter().sum::<usize>() < 900 {
+            let records = consumer.poll(Duration::ZERO).unwrap();
+            for (partition, count) in read.iter_mut().enumerate() {
+                let polled = records.records(&tp("t", u32::try_from(partition).unwrap())).count();
+                assert!((1..=250).contains(&polled), "{polled} of partition {partition}");
+                *count += polled;
+            }
+        }
+        assert_eq!(read, [300; 3]);
+        assert!(poll_now(&mut consumer).is_empty());
+    });
+}
+
+/// A record that is larger than the limit of its partition is read in a poll that begins with it, however much the others have
+/// (C-14).
+#[test]
+fn a_large_record_does_not_starve_behind_partitions_that_always_have_more() {
+    from_tail_and_store(|source| {
+        let mut broker = TestBroker::new().with_topic("t", 4);
+        for partition in [1, 3] {
+            for _ in 0..3 {
+                broker.produce(ProducerRecord::to("t").partition(partition).value(vec![0; 5_000]));
+            }
+        }
+        for partition in [0, 2] {
+            broker.produce_n("t", partition, 500);
+        }
+        broker.read_from(source);
+        for max_bytes in [1_500, 50 << 20] {
+            let limited = broker.consumer().offset_reset(OffsetReset::Earliest).fetch_max_bytes(max_bytes);
+            let limited = limited.max_partition_fetch_bytes(1_000);
+            let mut consumer = limited.assign((0..4).map(|partition| ("t", partition))).unwrap();
+            let mut large = 0;
+            for _ in 0..12 {
+                let records = consumer.poll(Duration::ZERO).unwrap();
+                large += [1, 3].iter().map(|partition| records.records(&tp("t", *partition)).count()).sum::<usize>();
+            }
+            assert_eq!(large, 6, "with {max_bytes}");
+        }
+    });
+}
+
 /// Byte limits of zero give one record at a time (C-14).
 #[test]
 fn byte_limits_of_zero_give_one_record_at_a_time() {
