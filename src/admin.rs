@@ -327,7 +327,8 @@ impl Broker {
     }
 
     /// Changes a topic's configuration: `change` gets the present one and gives the new one. It is kept on disk, and acts on
-    /// records sent from now on; limits of retention act at the next clean (T-14).
+    /// records sent from now on; limits of retention act at the next clean (T-14). Changes by several threads are made one after
+    /// the other, so none is lost: `change` must not wait for a thread that calls this as well.
     ///
     /// ```
     /// use brooklet::{Broker, NewTopic};
@@ -341,7 +342,7 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// What `change` gives; [`IllegalState`](crate::Error::IllegalState) when the topic was changed by another thread meanwhile;
+    /// What `change` gives; [`IllegalState`](crate::Error::IllegalState) when it is called within such a change;
     /// those of [`delete_topic`](Broker::delete_topic).
     pub fn alter_topic(&self, name: &str, change: impl FnOnce(TopicConfig) -> Result<TopicConfig>) -> Result<()> {
         self.engine().alter_topic(name, change)

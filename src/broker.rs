@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, Time};
 use crate::config::Durability;
 use crate::consumer::ConsumerBuilder;
 use crate::disk::{Disk, OsDisk};
-use crate::engine::{Background, Engine, OpenHow, Options, in_callback, records_within};
+use crate::engine::{Background, Engine, OpenHow, Options, check_not_in_clock, in_callback, records_within};
 use crate::error::{Error, Result};
 use crate::inspect::{CleanReport, VacuumReport};
 use crate::producer::{Producer, ProducerBuilder};
@@ -217,6 +217,7 @@ impl Broker {
     /// [`Error::StorageFull`] or [`Error::ReopenRequired`] when not everything could be moved into the store. Nothing
     /// acknowledged is lost: it is in the journal, and the next open brings it in.
     pub fn close(&self) -> Result<()> {
+        check_not_in_clock()?;
         if in_callback() {
             return Err(Error::illegal_state("a callback of a send can't close the broker: do it in another thread"));
         }
@@ -309,7 +310,7 @@ impl Default for Builder {
             vacuum_at_close: None,
             compaction_records: records_within(COMPACTION_MEMORY),
             offsets_retention: None,
-            clock: Arc::new(SystemClock),
+            clock: Time::System,
         };
         Self { options, how: OpenHow::default(), background: true, disk: Arc::new(OsDisk) }
     }
@@ -421,7 +422,7 @@ impl Builder {
 
     /// Where timestamps come from; default the operating system's clock.
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.options.clock = Arc::new(clock);
+        self.options.clock = Time::of(clock);
         self
     }
 

@@ -1,14 +1,23 @@
 //! The only place that asks what time it is.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::panics::caught;
+
 /// Where the time of records comes from.
 ///
 /// Record timestamps, their bounds and everything that ages by them use it; waiting and time-outs use the
 /// machine's monotonic clock. A clock that jumps back changes timestamps, never offsets or order.
+///
+/// # What must an own clock not do?
+///
+/// Call a broker, which asks for the time while it holds locks: every such call fails with
+/// [`Error::IllegalState`](crate::Error::IllegalState). Nor panic: if it does, the last time that it gave counts, or the operating
+/// system's if it gave none yet.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// Milliseconds since 1970-01-01 00:00 UTC; negative before it.
     fn now_ms(&self) -> i64;
@@ -37,6 +46,66 @@ impl Clock for SystemClock {
         static STARTED: OnceLock<Instant> = OnceLock::new();
         i64::try_from(STARTED.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(i64::MAX)
     }
+}
+
+thread_local! {
+    /// Whether this thread runs an application's clock.
+    static IN_CLOCK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the caller is an application's clock.
+pub(crate) fn in_clock() -> bool {
+    IN_CLOCK.get()
+}
+
+/// The clock of a broker. Asking an application's clock never panics, and a clock that asks for the time by way of the broker
+/// is not called again.
+#[derive(Debug, Clone)]
+pub(crate) enum Time {
+    System,
+    Application { clock: Arc<dyn Clock>, last: Arc<LastTimes> },
+}
+
+/// What an application's clock gave last.
+#[derive(Debug)]
+pub(crate) struct LastTimes {
+    now_ms: AtomicI64,
+    monotonic_ms: AtomicI64,
+}
+
+impl Time {
+    pub(crate) fn of(clock: impl Clock) -> Self {
+        let now_ms = AtomicI64::new(SystemClock.now_ms());
+        let monotonic_ms = AtomicI64::new(SystemClock.monotonic_ms());
+        Self::Application { clock: Arc::new(clock), last: Arc::new(LastTimes { now_ms, monotonic_ms }) }
+    }
+
+    /// [`Clock::now_ms`].
+    #[inline]
+    pub(crate) fn now_ms(&self) -> i64 {
+        match self {
+            Self::System => SystemClock.now_ms(),
+            Self::Application { clock, last } => ask(&last.now_ms, || clock.now_ms()),
+        }
+    }
+
+    /// [`Clock::monotonic_ms`].
+    pub(crate) fn monotonic_ms(&self) -> i64 {
+        match self {
+            Self::System => SystemClock.monotonic_ms(),
+            Self::Application { clock, last } => ask(&last.monotonic_ms, || clock.monotonic_ms()),
+        }
+    }
+}
+
+fn ask(last: &AtomicI64, clock: impl FnOnce() -> i64) -> i64 {
+    if !IN_CLOCK.replace(true) {
+        if let Ok(time) = caught(clock) {
+            last.store(time, Ordering::SeqCst);
+        }
+        IN_CLOCK.set(false);
+    }
+    last.load(Ordering::SeqCst)
 }
 
 /// A clock that moves only when told to, for tests. Clones share the time.

@@ -3,13 +3,13 @@
 mod describe;
 
 use std::borrow::Borrow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::types::{Offset, TopicNumber};
+use crate::types::{LogId, Offset, TopicNumber};
 
 pub use describe::{
     GroupDescription, GroupListing, GroupMembershipOperation, GroupMetadata, GroupState, MemberDescription,
@@ -177,6 +177,15 @@ pub(crate) struct KeptState {
     /// The topics it reads, and how many partitions each had when the group first read it: a later one is read from its
     /// start (T-8).
     pub(crate) topics: BTreeMap<TopicNumber, u32>,
+    /// Of those later ones, the partitions whose commit was taken back: they start by the reset rule again.
+    pub(crate) taken_back: BTreeSet<LogId>,
+}
+
+impl KeptState {
+    /// Whether a partition was added after the group first read its topic.
+    pub(crate) fn is_added(topics: &BTreeMap<TopicNumber, u32>, log: LogId) -> bool {
+        topics.get(&log.topic).is_some_and(|first| log.partition >= *first)
+    }
 }
 
 #[cfg(test)]

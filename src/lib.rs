@@ -97,6 +97,7 @@ mod assignor;
 mod codec;
 mod compaction;
 mod group;
+mod panics;
 mod partitioner;
 mod retention;
 

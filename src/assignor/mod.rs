@@ -26,7 +26,8 @@ pub use round_robin::RoundRobinAssignor;
 pub use spec::{GroupSpec, MemberSpec};
 pub use uniform::{StickyAssignor, UniformAssignor};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::panics::caught;
 
 /// Shares the partitions of a group's topics among its members (KIP-848).
 ///
@@ -84,7 +85,8 @@ use crate::error::Result;
 /// ```
 pub trait Assignor: fmt::Debug + Send + Sync + 'static {
     /// The name by which the members of a group agree on one, and which a description of the group shows: Kafka's own for those
-    /// that Kafka has.
+    /// that Kafka has. A consumer asks for it once, when it is built; if it panics, that fails with
+    /// [`Error::PartitionAssignor`](crate::Error::PartitionAssignor).
     fn name(&self) -> &str;
 
     /// Who shall have what. Members that are given nothing need not be named.
@@ -93,6 +95,35 @@ pub trait Assignor: fmt::Debug + Send + Sync + 'static {
     ///
     /// Whatever keeps it from making an assignment; the group keeps the one before. Those of this crate never fail.
     fn assign(&self, group: &GroupSpec) -> Result<GroupAssignment>;
+}
+
+/// An assignor with its name, which it was asked for once.
+#[derive(Debug, Clone)]
+pub(crate) struct Named {
+    pub(crate) name: Arc<str>,
+    pub(crate) assignor: Arc<dyn Assignor>,
+}
+
+impl Named {
+    /// Asks an assignor for its name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PartitionAssignor`] when that panics.
+    pub(crate) fn new(assignor: Arc<dyn Assignor>) -> Result<Self> {
+        match caught(|| assignor.name().into()) {
+            Ok(name) => Ok(Self { name, assignor }),
+            Err(reason) => {
+                let reason = format!("its method `name` has to return a name, but {reason}");
+                Err(Error::PartitionAssignor { assignor: "?".to_owned(), reason })
+            }
+        }
+    }
+
+    /// The one of a group whose members ask for none.
+    pub(crate) fn uniform() -> Self {
+        Self { name: UniformAssignor.name().into(), assignor: Arc::new(UniformAssignor) }
+    }
 }
 
 /// The assignor of a name that Kafka knows: `uniform`, `range`, `roundrobin`, `sticky` or `cooperative-sticky`. The last two are

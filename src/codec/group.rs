@@ -21,10 +21,12 @@
 //!                  topics         varint count, then for each
 //!                  u32  topic number
 //!                  u32  partitions   when the group first read it
+//!                  taken back     varint count, then for each, ascending
+//!                  log            a partition added later, whose commit was taken back
 //! ```
 
-use std::collections::BTreeMap;
 use std::collections::btree_map;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::batch::decode_offset;
@@ -64,7 +66,8 @@ pub(crate) fn group_entry_len(entry: &GroupEntry) -> usize {
         GroupChange::Offset { committed: None, .. } => LOG_LEN,
         GroupChange::State(state) => {
             let emptied = if state.emptied_ms.is_some() { 9 } else { 1 };
-            8 + emptied + varint::len(state.topics.len() as u64) + 8 * state.topics.len()
+            let topics = varint::len(state.topics.len() as u64) + 8 * state.topics.len();
+            8 + emptied + topics + varint::len(state.taken_back.len() as u64) + LOG_LEN * state.taken_back.len()
         }
         GroupChange::Delete => 0,
     };
@@ -156,6 +159,11 @@ impl KeptState {
             out.put_u32(topic.0);
             out.put_u32(*partitions);
         }
+        out.put_varint(self.taken_back.len() as u64);
+        for log in &self.taken_back {
+            out.put_u32(log.topic.0);
+            out.put_u32(log.partition);
+        }
     }
 
     pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -171,7 +179,15 @@ impl KeptState {
                 return Err(DecodeError("a group reads a topic twice"));
             }
         }
-        Ok(Self { epoch, emptied_ms, topics })
+        let mut taken_back = BTreeSet::new();
+        for _ in 0..reader.varint()? {
+            let log = decode_log(reader)?;
+            if taken_back.last().is_some_and(|last| *last >= log) {
+                return Err(DecodeError("partitions of a group are out of order"));
+            }
+            taken_back.insert(log);
+        }
+        Ok(Self { epoch, emptied_ms, topics, taken_back })
     }
 }
 
@@ -238,11 +254,11 @@ mod tests {
 
     fn state() -> impl Strategy<Value = KeptState> {
         let topics = proptest::collection::btree_map(any::<u32>().prop_map(TopicNumber), any::<u32>(), 0..150);
-        (any::<u64>(), any::<Option<i64>>(), topics).prop_map(|(epoch, emptied_ms, topics)| KeptState {
-            epoch,
-            emptied_ms,
-            topics,
-        })
+        let log =
+            (any::<u32>(), any::<u32>()).prop_map(|(topic, partition)| LogId { topic: TopicNumber(topic), partition });
+        let taken_back = proptest::collection::btree_set(log, 0..150);
+        (any::<u64>(), any::<Option<i64>>(), topics, taken_back)
+            .prop_map(|(epoch, emptied_ms, topics, taken_back)| KeptState { taken_back, epoch, emptied_ms, topics })
     }
 
     fn change() -> impl Strategy<Value = GroupChange> {

@@ -15,7 +15,7 @@ use crate::broker::Broker;
 use crate::engine::{Engine, PartitionLog, Start, Subscription, Waiter};
 use crate::error::{Error, Result};
 use crate::group::{GroupMembershipOperation, GroupName};
-use crate::types::{Offset, OffsetAndTimestamp, OffsetSpec, TopicPartition};
+use crate::types::{OffsetSpec, TopicPartition};
 
 /// Reads records from the partitions that it was assigned, each from a position of its own.
 ///
@@ -97,7 +97,7 @@ impl Consumer {
             None => None,
             Some(group) => {
                 let group = engine.group(&GroupName::new(group)?)?;
-                Some(Membership::new(group, &options, engine.options.clock.monotonic_ms()))
+                Some(Membership::new(group, &options, engine.options.clock.monotonic_ms())?)
             }
         };
         let assignment = Assignment::new(Arc::clone(&waiter));
@@ -247,143 +247,18 @@ impl Consumer {
             // `None` inside: a time-out beyond what the clock can say is none.
             let deadline = *deadline.get_or_insert_with(|| Instant::now().checked_add(timeout));
             self.waiter.prepare();
-            if self.should_look_again() {
-                self.waiter.cancel();
-                continue;
-            }
+            let look_again = self.should_look_again();
+            // Also when there is something to look at: there may always be, as when a rebalance listener changes the group.
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 self.waiter.cancel();
                 return Ok(records);
             }
-            self.waiter.wait(deadline);
-        }
-    }
-
-    /// Moves a position (C-23). Wins over the offset reset. An offset outside the log is accepted, the next `poll` judges it;
-    /// the other specs are looked up when the position is needed (C-24).
-    ///
-    /// # Errors
-    ///
-    /// [`IllegalState`](Error::IllegalState) when the partition is not assigned; [`IllegalArgument`](Error::IllegalArgument)
-    /// for a negative time.
-    pub fn seek(&mut self, partition: &TopicPartition, to: impl Into<OffsetSpec>) -> Result<()> {
-        let position = match to.into() {
-            OffsetSpec::Offset(offset) => Position::At(Offset::new(offset)),
-            OffsetSpec::Timestamp(timestamp) if timestamp < 0 => {
-                return Err(Error::illegal_argument(format!(
-                    "timestamp {timestamp} is negative: give milliseconds since 1970"
-                )));
+            if look_again {
+                self.waiter.cancel();
+            } else {
+                self.waiter.wait(deadline);
             }
-            spec => Position::Seek(spec),
-        };
-        self.assignment.get_mut(partition)?.seek(position);
-        Ok(())
-    }
-
-    /// The offset of the next record that `poll` will give of a partition (C-12, C-25). Finds the start position if it has
-    /// none yet.
-    ///
-    /// # Errors
-    ///
-    /// [`IllegalState`](Error::IllegalState) when the partition is not assigned;
-    /// [`NoOffsetForPartition`](Error::NoOffsetForPartition) with [`OffsetReset::None`].
-    pub fn position(&mut self, partition: &TopicPartition) -> Result<Offset> {
-        let (reset, now_ms) = (self.options.offset_reset, self.now_ms());
-        let engine = Arc::clone(self.engine());
-        let assigned = self.assignment.get_mut(partition)?;
-        if let Position::At(offset) = assigned.position {
-            return Ok(offset);
         }
-        self.start_at_committed();
-        let assigned = self.assignment.get_mut(partition)?;
-        match assigned.resolve(&engine, reset, now_ms)? {
-            Ok(offset) | Err(Lost::OutOfRange(offset)) => Ok(offset),
-            Err(Lost::NoOffset) => Err(Error::NoOffsetForPartition { partitions: vec![partition.clone()] }),
-        }
-    }
-
-    /// Stops giving records of these partitions; positions stay (C-26).
-    ///
-    /// # Errors
-    ///
-    /// [`IllegalState`](Error::IllegalState) when one is not assigned; then none is paused.
-    pub fn pause<'a>(&mut self, partitions: impl IntoIterator<Item = &'a TopicPartition>) -> Result<()> {
-        self.set_paused(partitions, true)
-    }
-
-    /// Gives records of these partitions again.
-    ///
-    /// # Errors
-    ///
-    /// As [`pause`](Consumer::pause).
-    pub fn resume<'a>(&mut self, partitions: impl IntoIterator<Item = &'a TopicPartition>) -> Result<()> {
-        self.set_paused(partitions, false)
-    }
-
-    /// The partitions that are paused.
-    pub fn paused(&self) -> Vec<TopicPartition> {
-        let paused = self.assignment.partitions.iter().filter(|assigned| assigned.paused);
-        paused.map(|assigned| assigned.log.name.clone()).collect()
-    }
-
-    /// How many offsets lie between the position and the end (C-27); `None` until the position is known.
-    ///
-    /// # Errors
-    ///
-    /// [`IllegalState`](Error::IllegalState) when the partition is not assigned.
-    pub fn lag(&self, partition: &TopicPartition) -> Result<Option<u64>> {
-        let assigned = self.assignment.get(partition)?;
-        Ok(match assigned.position {
-            Position::At(offset) => Some(assigned.log.end() - offset),
-            Position::Seek(_) | Position::Unset => None,
-        })
-    }
-
-    /// The log starts of partitions, assigned or not (C-29).
-    ///
-    /// # Errors
-    ///
-    /// [`UnknownTopicOrPartition`](Error::UnknownTopicOrPartition), [`Closed`](Error::Closed).
-    pub fn beginning_offsets<'a>(
-        &self,
-        partitions: impl IntoIterator<Item = &'a TopicPartition>,
-    ) -> Result<Vec<(TopicPartition, Offset)>> {
-        self.offsets(partitions, OffsetSpec::Earliest)
-    }
-
-    /// The ends of partitions, assigned or not: the offsets that their next records will get (C-29).
-    ///
-    /// # Errors
-    ///
-    /// As [`beginning_offsets`](Consumer::beginning_offsets).
-    pub fn end_offsets<'a>(
-        &self,
-        partitions: impl IntoIterator<Item = &'a TopicPartition>,
-    ) -> Result<Vec<(TopicPartition, Offset)>> {
-        self.offsets(partitions, OffsetSpec::Latest)
-    }
-
-    /// For each partition the first record whose timestamp is at least the given one, in milliseconds since the epoch; `None`
-    /// when there is none (C-28). The partitions need not be assigned; positions do not move.
-    ///
-    /// # Errors
-    ///
-    /// [`IllegalArgument`](Error::IllegalArgument) for a negative time; as [`beginning_offsets`](Consumer::beginning_offsets);
-    /// [`Corrupt`](Error::Corrupt).
-    pub fn offsets_for_times<P: Into<TopicPartition>>(
-        &self,
-        times: impl IntoIterator<Item = (P, i64)>,
-    ) -> Result<Vec<(TopicPartition, Option<OffsetAndTimestamp>)>> {
-        let engine = self.engine();
-        engine.check_open()?;
-        let mut found = Vec::new();
-        for (partition, timestamp) in times {
-            let partition: TopicPartition = partition.into();
-            let topic = engine.topic(partition.topic())?;
-            let record = engine.find_timestamp(topic.partition(partition.partition())?, timestamp)?;
-            found.push((partition, record));
-        }
-        Ok(found)
     }
 
     /// A handle that ends a `poll` from another thread.
@@ -392,11 +267,11 @@ impl Consumer {
     }
 
     /// Moves the consumer to a thread of its own and gives its records through a channel, to be used in crossbeam's `select!`.
-    /// The channel holds at most `capacity` records.
+    /// The channel holds at most `capacity` records. Its memory is taken at once, about 100 bytes for each.
     ///
     /// # Errors
     ///
-    /// [`Io`](Error::Io) when no thread can be started; [`IllegalState`](Error::IllegalState) with automatic commits: they would
+    /// [`IllegalArgument`](Error::IllegalArgument) for a `capacity` above 1,048,576; [`Io`](Error::Io) when no thread can be started; [`IllegalState`](Error::IllegalState) with automatic commits: they would
     /// count records as processed that still wait in the channel.
     #[cfg(feature = "channel")]
     pub fn into_receiver(self, capacity: usize) -> Result<RecordReceiver> {
@@ -422,36 +297,8 @@ impl Consumer {
         self.engine().options.clock.monotonic_ms()
     }
 
-    fn now_ms(&self) -> i64 {
+    pub(super) fn now_ms(&self) -> i64 {
         self.engine().options.clock.now_ms()
-    }
-
-    fn set_paused<'a>(&mut self, partitions: impl IntoIterator<Item = &'a TopicPartition>, paused: bool) -> Result<()> {
-        let partitions: Vec<_> = partitions.into_iter().collect();
-        for partition in &partitions {
-            self.assignment.get(partition)?;
-        }
-        for partition in partitions {
-            self.assignment.get_mut(partition)?.paused = paused;
-        }
-        Ok(())
-    }
-
-    fn offsets<'a>(
-        &self,
-        partitions: impl IntoIterator<Item = &'a TopicPartition>,
-        spec: OffsetSpec,
-    ) -> Result<Vec<(TopicPartition, Offset)>> {
-        let engine = self.engine();
-        engine.check_open()?;
-        let mut offsets = Vec::new();
-        for partition in partitions {
-            let topic = engine.topic(partition.topic())?;
-            let log = topic.partition(partition.partition())?;
-            let offset = engine.offset_of(log, spec)?.0.unwrap_or(log.end());
-            offsets.push((partition.clone(), offset));
-        }
-        Ok(offsets)
     }
 
     /// Whether anything changed that the last [`read`](Consumer::read) could not see.
@@ -559,7 +406,7 @@ impl Consumer {
 
     /// Gives the partitions without a position the one that the group left off at (C-19), or the log start where it has to
     /// read everything (T-8).
-    fn start_at_committed(&mut self) {
+    pub(super) fn start_at_committed(&mut self) {
         let Some(membership) = &self.membership else { return };
         for assigned in &mut self.assignment.partitions {
             if assigned.position != Position::Unset {

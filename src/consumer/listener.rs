@@ -14,8 +14,9 @@ pub type ListenerResult = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 /// assign or close. The old owner's `on_partitions_revoked` returns before the new owner's `on_partitions_assigned` begins.
 ///
 /// An error does not stop the rebalance; `poll` returns it afterwards as
-/// [`Error::RebalanceListener`](crate::Error::RebalanceListener). The time in a callback counts towards
-/// [`max_poll_interval`](crate::ConsumerBuilder::max_poll_interval).
+/// [`Error::RebalanceListener`](crate::Error::RebalanceListener). A callback that panics is treated like one that returns an error.
+/// The time in a callback counts towards [`max_poll_interval`](crate::ConsumerBuilder::max_poll_interval). If a callback changes
+/// the group itself, as by polling another consumer of it, the group may need another rebalance: this poll or the next does that.
 ///
 /// ```
 /// use brooklet::{Broker, Consumer, ListenerResult, NewTopic, OffsetReset, RebalanceListener, TopicPartition};

@@ -7,12 +7,17 @@ use std::sync::Arc;
 use super::handle::Consumer;
 use super::listener::{ListenerResult, RebalanceListener};
 use super::options::ConsumerBuilder;
+use crate::assignor::Named;
 use crate::engine::{
     Committer, Duty, Engine, Group, GroupNumber, JoinRequest, Liveness, MemberId, Subscription, Waiter,
 };
 use crate::error::{Error, Result};
 use crate::group::{GroupMembershipOperation, GroupMetadata};
+use crate::panics::caught;
 use crate::types::{LogId, TopicPartition};
+
+/// Steps that one look at the group may take. A rebalance has up to four: lost, revoked, assigned, settled.
+const MOST_STEPS: usize = 8;
 
 /// What a consumer with a group id knows of its group.
 pub(super) struct Membership {
@@ -20,6 +25,8 @@ pub(super) struct Membership {
     /// `None`: the consumer was assigned its partitions, and only commits in the group's name.
     pub(super) subscription: Option<Subscription>,
     state: State,
+    /// What it asks the group to share partitions by.
+    assignor: Option<Named>,
     liveness: Arc<Liveness>,
     listener: Option<Box<dyn RebalanceListener>>,
     /// The newest commit that nobody has waited for.
@@ -52,16 +59,17 @@ impl fmt::Debug for Membership {
 }
 
 impl Membership {
-    pub(super) fn new(group: Arc<Group>, options: &ConsumerBuilder, now_ms: i64) -> Self {
-        Self {
+    pub(super) fn new(group: Arc<Group>, options: &ConsumerBuilder, now_ms: i64) -> Result<Self> {
+        Ok(Self {
             group,
             subscription: None,
             state: State::Outside,
+            assignor: options.assignor.clone().map(Named::new).transpose()?,
             liveness: Arc::new(Liveness::new(options.max_poll_interval, now_ms)),
             listener: None,
             pending: None,
             auto_commit_at_ms: options.auto_commit_after(now_ms),
-        }
+        })
     }
 
     /// In whose name the consumer commits; fails when it lost its membership.
@@ -112,7 +120,7 @@ impl Membership {
             instance_id: options.group_instance_id.clone(),
             client_id: options.client_id.clone(),
             subscription: subscription.clone(),
-            assignor: options.assignor.clone(),
+            assignor: self.assignor.clone(),
             liveness: Arc::clone(&self.liveness),
             waiter: Arc::clone(waiter),
             session_timeout: options.session_timeout,
@@ -140,12 +148,17 @@ impl Consumer {
 
     /// Goes to the group's present target, as far as the other members allow. What a listener fails with is returned at the
     /// end, when everything is done.
+    ///
+    /// It ends after [`MOST_STEPS`] even if the group changed again meanwhile, as it does when a listener makes others join:
+    /// `poll` then reads what it has, looks at the time, and goes on from there.
     pub(super) fn rebalance(&mut self) -> Result<()> {
         let engine = Arc::clone(self.engine());
         let mut failure = None;
-        while let Some(membership) = &mut self.membership
-            && membership.has_news(&engine)
-        {
+        for _ in 0..MOST_STEPS {
+            let Some(membership) = &mut self.membership else { break };
+            if !membership.has_news(&engine) {
+                break;
+            }
             let Some(subscription) = membership.subscription.clone() else { break };
             let id = membership.join(&engine, &self.options, &subscription, &self.waiter)?;
             let group = Arc::clone(&membership.group);
@@ -224,7 +237,7 @@ impl Consumer {
         };
         self.leave_poll();
         self.in_listener = true;
-        let told = call(&mut *listener, self);
+        let told = caught(|| call(&mut *listener, self)).unwrap_or_else(|panic| Err(panic.into()));
         self.in_listener = false;
         self.enter_poll();
         if let Some(membership) = &mut self.membership {

@@ -11,6 +11,7 @@ mod positions;
 #[cfg(feature = "channel")]
 mod receiver;
 mod records;
+mod seek;
 mod table;
 
 pub use handle::{Consumer, Waker};

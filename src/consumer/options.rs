@@ -131,8 +131,9 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Makes it a static member of that name (`group.instance.id`, KIP-345): when it is closed, its partitions wait for
-    /// [`session_timeout`](ConsumerBuilder::session_timeout) for a consumer of the same name to come back, and nothing moves.
+    /// Makes it a static member of that name (`group.instance.id`, KIP-345): when it is closed, or does not poll within
+    /// [`max_poll_interval`](ConsumerBuilder::max_poll_interval), its partitions wait for
+    /// [`session_timeout`](ConsumerBuilder::session_timeout) for it or a consumer of the same name, and nothing moves.
     pub fn group_instance_id(mut self, instance_id: impl Into<String>) -> Self {
         self.group_instance_id = Some(instance_id.into());
         self
@@ -162,8 +163,9 @@ impl ConsumerBuilder {
     }
 
     /// How long a member may go without polling; default 5 minutes (`max.poll.interval.ms`, G-4). One that takes longer loses
-    /// its partitions to the others, its commits fail, and its next `poll` joins again. Time within `poll` does not count. The
-    /// background thread watches over it; without one, [`Broker::maintain`](crate::Broker::maintain) does.
+    /// its partitions to the others, its commits fail, and its next `poll` joins again. A static member keeps its partitions for
+    /// [`session_timeout`](ConsumerBuilder::session_timeout) more. Time within `poll` does not count. The background thread watches
+    /// over it; without one, [`Broker::maintain`](crate::Broker::maintain) does.
     pub fn max_poll_interval(mut self, interval: Duration) -> Self {
         self.max_poll_interval = interval;
         self

@@ -40,8 +40,16 @@ pub struct RecordReceiver {
     thread: Option<JoinHandle<()>>,
 }
 
+/// The most records in a channel, which takes its memory at once: some 100 MiB.
+const MOST_RECORDS: usize = 1 << 20;
+
 impl RecordReceiver {
     pub(super) fn start(consumer: Consumer, capacity: usize) -> Result<Self> {
+        if capacity > MOST_RECORDS {
+            return Err(Error::illegal_argument(format!(
+                "a channel of {capacity} records is too large: give a capacity of at most {MOST_RECORDS}"
+            )));
+        }
         let (sender, receiver) = bounded(capacity);
         let waker = consumer.waker();
         let path = consumer.broker().engine().path().to_owned();

@@ -145,11 +145,19 @@ impl Engine {
     /// runs a checkpoint and a clean if they are due.
     pub(crate) fn maintain(&self) -> Result<()> {
         self.check_writable()?;
+        // First what puts entries into the journal: what follows commits, syncs and stores them as well.
+        self.expire_members();
+        self.expire_offsets()?;
         self.commit_open_group(LargeGroups::ToStore)?;
         self.sync_journal()?;
         let now = Instant::now();
         while self.checkpoint_if_due(now)? {}
-        self.run_due(now, Duration::MAX)
+        // A checkpoint may make a clean due, and on a full disk a clean makes room for a checkpoint.
+        if self.clean_due().is_some_and(|due| due <= Instant::now()) {
+            self.clean_in_background(Duration::MAX)?;
+            while self.checkpoint_if_due(now)? {}
+        }
+        Ok(())
     }
 
     fn run_due(&self, now: Instant, clean_budget: Duration) -> Result<()> {

@@ -10,9 +10,10 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::Engine;
 use super::progress::{Lead, Turn};
 use super::sequencer::{FinishedBatch, Group, GroupNumber, Listener, OpenBatch};
+use super::{Engine, check_not_in_clock};
+use crate::clock::in_clock;
 use crate::codec::{RecordBatch, encode_append, encode_group_entry};
 use crate::config::Durability;
 use crate::disk::DiskFile;
@@ -90,9 +91,9 @@ thread_local! {
     static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether the caller is a callback of a send.
+/// Whether the caller is a callback of a send, or a clock, which must not wait either.
 pub(crate) fn in_callback() -> bool {
-    IN_CALLBACK.get()
+    IN_CALLBACK.get() || in_clock()
 }
 
 impl Engine {
@@ -125,6 +126,7 @@ impl Engine {
 
     /// Commits everything sent so far, for a caller that waits for it.
     pub(crate) fn flush(&self) -> Result<()> {
+        check_not_in_clock()?;
         self.commit_open_group(LargeGroups::ToJournal)
     }
 

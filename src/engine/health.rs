@@ -33,7 +33,7 @@ impl Health {
 
     /// Watches over a section that must not be left by a panic: if it is, the broker stops.
     pub(crate) fn guard(&self, section: &'static str) -> Guard<'_> {
-        Guard { health: self, section }
+        Guard { health: self, section, entered_while_panicking: std::thread::panicking() }
     }
 }
 
@@ -42,11 +42,14 @@ impl Health {
 pub(crate) struct Guard<'a> {
     health: &'a Health,
     section: &'static str,
+    /// The section runs in a destructor while the application's panic unwinds, as when a consumer is dropped. A panic within it
+    /// would end the process.
+    entered_while_panicking: bool,
 }
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() && !self.entered_while_panicking {
             self.health.stop(Error::illegal_state(format!("a panic interrupted {}", self.section)));
         }
     }

@@ -27,7 +27,8 @@
 //!
 //! In this order; a lock further down is never held while one further up is taken.
 //!
-//! 0. `cleaner`: one clean at a time. Held across its steps, each of which takes `changing_store` and gives it back.
+//! 0. `alterations`: one change of a configuration at a time. Held while the application's code makes it.
+//!    `cleaner`: one clean at a time. Held across its steps, each of which takes `changing_store` and gives it back.
 //! 1. `changing_store`: one checkpoint, topic change or step of a clean at a time, in turn. Held across the store's commit.
 //! 2. The lead (in `progress`), with the journal and its frame. Held across the journal's write and sync.
 //! 3. A consumer group: the map of the groups, then the group. Never held across a sync.
@@ -82,7 +83,7 @@ pub(crate) use topic::Topic;
 pub(crate) use topics::WantedTopic;
 pub(crate) use waiting::Waiter;
 
-use crate::clock::Clock;
+use crate::clock::{Time, in_clock};
 use crate::config::Durability;
 use crate::error::{Error, Result};
 use crate::process::Process;
@@ -99,6 +100,7 @@ use progress::Progress;
 pub(crate) use read::Usage;
 use room::Room;
 use sequencer::Sequencer;
+use topics::Alterations;
 use turns::Turns;
 
 /// The options of a broker, checked.
@@ -125,7 +127,7 @@ pub(crate) struct Options {
     pub(crate) compaction_records: usize,
     /// How long what a group without members committed is kept; `None`: for ever.
     pub(crate) offsets_retention: Option<Duration>,
-    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) clock: Time,
 }
 
 /// A group of this many bytes is large.
@@ -160,6 +162,7 @@ pub(crate) struct Engine {
     /// Innermost; never held across I/O.
     cache: Mutex<ChunkCache>,
     changing_store: Turns,
+    alterations: Alterations,
     cleaner: Mutex<Cleaner>,
     garbage: Mutex<Garbage>,
     cleans: Mutex<Cleans>,
@@ -191,8 +194,9 @@ impl Engine {
         &self.path
     }
 
-    /// Fails when the broker is closed.
+    /// Fails when the broker is closed, and when the caller is its clock: that is called while locks are held.
     pub(crate) fn check_open(&self) -> Result<()> {
+        check_not_in_clock()?;
         if self.closed.load(Ordering::SeqCst) { Err(Error::Closed) } else { Ok(()) }
     }
 
@@ -203,6 +207,7 @@ impl Engine {
 
     /// Fails when the caller is a callback: it runs within a commit, and would wait for itself.
     fn check_may_wait(&self) -> Result<()> {
+        check_not_in_clock()?;
         if in_callback() {
             return Err(Error::illegal_state("a callback of a send can't do this: do it in another thread"));
         }
@@ -246,10 +251,17 @@ impl Engine {
     }
 }
 
+/// Fails when the caller is an application's clock.
+pub(crate) fn check_not_in_clock() -> Result<()> {
+    if in_clock() {
+        return Err(Error::illegal_state("a clock can't call a broker, which calls it while it holds locks"));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::SystemClock;
     use crate::config::TopicConfig;
     use crate::disk::OsDisk;
     use crate::types::TopicName;
@@ -270,7 +282,7 @@ mod tests {
             compaction_records: 1_000,
             vacuum_at_close: None,
             offsets_retention: None,
-            clock: Arc::new(SystemClock),
+            clock: Time::System,
         }
     }
 

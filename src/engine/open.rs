@@ -35,6 +35,7 @@ use super::progress::Progress;
 use super::room::Room;
 use super::sequencer::Sequencer;
 use super::topic::{Topic, config_of};
+use super::topics::Alterations;
 use super::topics::random_u128;
 use super::turns::Turns;
 use super::{Engine, Options};
@@ -123,6 +124,7 @@ impl Engine {
             store,
             cache: Mutex::new(ChunkCache::new(options.chunk_cache_size())),
             changing_store: Turns::default(),
+            alterations: Alterations::default(),
             cleaner: Mutex::new(Cleaner::default()),
             cleans: Mutex::new(Cleans::new(&options, &garbage)),
             garbage: Mutex::new(garbage),

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::MutexGuard;
 
-use super::Engine;
 use super::commit::{LargeGroups, in_callback};
 use super::sequencer::{Callback, Keys, SendContext, Sequenced, Sequencer};
 use super::topics::WantedTopic;
+use super::{Engine, check_not_in_clock};
 use crate::config::TopicConfig;
 use crate::error::{Error, Result};
 use crate::record::ProducerRecord;
@@ -112,6 +112,7 @@ impl Engine {
     }
 
     pub(super) fn check_may_send(&self, sequencer: &Sequencer) -> Result<()> {
+        check_not_in_clock()?;
         if sequencer.closed { Err(Error::Closed) } else { self.health.check() }
     }
 

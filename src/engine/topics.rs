@@ -3,17 +3,46 @@
 //! A change goes straight into the store, in an update of its own. In `Buffered` mode the journal is synced first, so that
 //! nothing acknowledged before the change can be lost while the change is kept: the law of the prefix.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
-use super::Engine;
+use parking_lot::{ReentrantMutex, ReentrantMutexGuard};
+
 use super::clean::Waste;
 use super::commit::LargeGroups;
 use super::topic::Topic;
 use super::turns::Turn;
+use super::{Engine, check_not_in_clock};
 use crate::config::{CleanupPolicy, TopicConfig};
 use crate::error::{Error, Result};
 use crate::store::{Purpose, TopicRow};
 use crate::types::{LogId, MAX_PARTITIONS, Offset, OffsetSpec, TopicId, TopicName, TopicNumber, TopicPartition};
+
+/// Changes of configurations, one at a time.
+#[derive(Debug, Default)]
+pub(super) struct Alterations(ReentrantMutex<Cell<bool>>);
+
+/// Lasts until it is dropped.
+struct Alteration<'a>(ReentrantMutexGuard<'a, Cell<bool>>);
+
+impl Alterations {
+    /// Waits for those of other threads. Fails within one of this thread.
+    fn begin(&self) -> Result<Alteration<'_>> {
+        let within = self.0.lock();
+        if within.replace(true) {
+            return Err(Error::illegal_state(
+                "a change of a configuration can't make another one: call `alter_topic` after it returned",
+            ));
+        }
+        Ok(Alteration(within))
+    }
+}
+
+impl Drop for Alteration<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
 
 /// A topic to create.
 #[derive(Debug, Clone)]
@@ -48,6 +77,8 @@ impl Engine {
     pub(crate) fn ensure_topic(&self, wanted: WantedTopic) -> Result<Arc<Topic>> {
         check_partition_count(wanted.partitions)?;
         wanted.config.check()?;
+        self.check_writable()?;
+        let _altering = self.alterations.begin()?;
         let _turn = self.turn_to_change()?;
         let Ok(present) = self.topic(wanted.name.as_str()) else {
             self.create_in_turn(std::slice::from_ref(&wanted))?;
@@ -163,22 +194,23 @@ impl Engine {
         self.change_topic(Arc::new(topic.with_partitions(total)))
     }
 
-    /// Changes the configuration. `change` sees the present one.
+    /// Changes the configuration. `change` sees the present one, and nobody else changes it meanwhile.
     pub(crate) fn alter_topic(
         &self,
         name: &str,
         change: impl FnOnce(TopicConfig) -> Result<TopicConfig>,
     ) -> Result<()> {
-        // The caller's code runs before any lock is taken; a change made meanwhile by somebody else is not lost unseen.
+        self.check_writable()?;
+        // The application's code runs under this lock only: it may call the broker, but not change another configuration.
+        let _altering = self.alterations.begin()?;
         let before = self.topic(name)?;
         let config = change(before.config.clone())?;
         config.check()?;
         let _turn = self.turn_to_change()?;
+        // It may have got more partitions meanwhile.
         let topic = self.topic(name)?;
-        if !Arc::ptr_eq(&topic, &before) {
-            return Err(Error::illegal_state(format!(
-                "topic `{name}` was changed meanwhile: look at it and try again"
-            )));
+        if topic.number != before.number {
+            return Err(Error::unknown_topic(name));
         }
         self.change_topic(Arc::new(topic.with_config(config)))
     }
@@ -234,6 +266,7 @@ impl Engine {
 
     /// The topic of this name.
     pub(crate) fn topic(&self, name: &str) -> Result<Arc<Topic>> {
+        check_not_in_clock()?;
         match self.sequencer.lock().topic(name) {
             Some(topic) => Ok(Arc::clone(topic)),
             None => Err(Error::unknown_topic(name)),

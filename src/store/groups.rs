@@ -200,6 +200,9 @@ impl Update<'_> {
                 if self.tables.offsets.remove(key.as_slice()).redb()?.is_some() {
                     row.offsets = row.offsets.saturating_sub(1);
                 }
+                if KeptState::is_added(&row.state.topics, log) {
+                    row.state.taken_back.insert(log);
+                }
             }
         }
         Ok(())

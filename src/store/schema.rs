@@ -462,7 +462,8 @@ mod tests {
         round_trip((4, 1, 5), chunk);
         round_trip((4, 1, 5), SegmentRow::of(&chunk));
         let group = GroupName::new("g").unwrap();
-        let state = KeptState { epoch: 3, emptied_ms: Some(-1), topics: [(TopicNumber(4), 12)].into() };
+        let state =
+            KeptState { epoch: 3, emptied_ms: Some(-1), topics: [(TopicNumber(4), 12)].into(), ..KeptState::default() };
         round_trip(b"g".to_vec(), GroupRow { group: group.clone(), offsets: 2, state });
         let committed = CommittedOffset { offset: Offset::MAX, metadata: "m".into(), committed_ms: 1 };
         let log = LogId { topic: TopicNumber(4), partition: 1 };

@@ -161,7 +161,7 @@ fn take_back(group: &str, log: LogId) -> GroupEntry {
 }
 
 fn state(epoch: u64) -> KeptState {
-    KeptState { epoch, emptied_ms: Some(7), topics: [(TopicNumber(0), 4)].into() }
+    KeptState { epoch, emptied_ms: Some(7), topics: [(TopicNumber(0), 4)].into(), ..KeptState::default() }
 }
 
 fn set_state(group: &str, epoch: u64) -> GroupEntry {

@@ -5,6 +5,7 @@
 
 mod callbacks;
 mod files;
+mod user_code;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -344,8 +345,27 @@ fn a_change_of_a_topic_may_panic_or_call_the_broker() {
             Ok(config.max_message_bytes(8))
         })
     });
-    assert!(matches!(changed, Err(Error::IllegalState { .. })), "the change made meanwhile is not lost unseen");
-    assert_eq!(broker.describe_topic("t").unwrap().config().get("max.message.bytes"), Some("7".to_owned()));
+    assert!(matches!(changed, Err(Error::IllegalState { .. })), "a change within a change is refused");
+    let handle = (*broker).clone();
+    finishes("alter_topic", move || {
+        let inner = handle.clone();
+        handle.alter_topic("t", move |config| {
+            inner.create_partitions("t", 2)?;
+            Ok(config.max_message_bytes(8))
+        })
+    })
+    .unwrap();
+    let altered = broker.describe_topic("t").unwrap();
+    assert_eq!((altered.partitions().len(), altered.config().get("max.message.bytes")), (2, Some("8".to_owned())));
+    // Deleted and created again within the change: another topic, which is left alone.
+    let again = (*broker).clone();
+    let gone = broker.alter_topic("t", move |config| {
+        again.delete_topic("t")?;
+        again.create_topic(NewTopic::new("t", 1))?;
+        Ok(config.max_message_bytes(9))
+    });
+    assert!(matches!(gone, Err(Error::UnknownTopicOrPartition { .. })), "{gone:?}");
+    assert_ne!(broker.describe_topic("t").unwrap().config().get("max.message.bytes"), Some("9".to_owned()));
     assert_eq!(broker.topics().unwrap(), ["t", "u"]);
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use brooklet::{Broker, Consumer, Durability, Error, NewTopic, Offset, OffsetSpec, ProducerRecord};
+use brooklet::{Broker, Consumer, Durability, Error, NewTopic, Offset, OffsetSpec, ProducerRecord, TopicConfig};
 use crossbeam_channel::select;
 
 use crate::sim_disk::{Keep, Op, SimDisk};
@@ -436,4 +436,28 @@ fn waiting_threads_lead_for_each_other_without_a_background_thread() {
         });
         assert_eq!(bounds(&broker, "t", 0).1, 400);
     });
+}
+
+/// Changes of a configuration are made one after the other: each sees the one before, and none fails or is lost.
+#[test]
+fn concurrent_changes_of_a_topic_are_all_made() {
+    let broker = TestBroker::new().with_topic("t", 1);
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let broker = (*broker).clone();
+            thread::spawn(move || {
+                for _ in 0..10 {
+                    let add = |config: TopicConfig| {
+                        let bytes: u32 = config.get("max.message.bytes").unwrap().parse().unwrap();
+                        Ok(config.max_message_bytes(bytes + 1))
+                    };
+                    broker.alter_topic("t", add).unwrap();
+                }
+            })
+        })
+        .collect();
+    let before: u32 = TopicConfig::default().get("max.message.bytes").unwrap().parse().unwrap();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    let after = broker.describe_topic("t").unwrap().config().get("max.message.bytes");
+    assert_eq!(after, Some((before + 40).to_string()));
 }

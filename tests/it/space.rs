@@ -10,7 +10,7 @@ use brooklet::{
 
 use crate::crash::{Knobs, assert_healthy, scale};
 use crate::sim_disk::SimDisk;
-use crate::support::TestBroker;
+use crate::support::{TestBroker, bounds};
 
 const MIB: u64 = 1 << 20;
 
@@ -117,6 +117,39 @@ fn maintaining_moves_all_that_is_due_into_the_store() {
     assert_eq!(broker.check().unwrap().tail_records, 10);
     broker.maintain().unwrap();
     assert_eq!(broker.check().unwrap().tail_records, 0);
+}
+
+/// A checkpoint of many bytes makes a clean due, which the same call does.
+#[test]
+fn maintaining_once_cleans_what_its_checkpoint_made_due() {
+    let broker = Broker::builder().background(false).buffer_memory(64 << 20).checkpoint_bytes(32 << 20);
+    let broker = broker.in_memory().unwrap();
+    let config = TopicConfig::default().retention_bytes(Some(1)).segment_bytes(1);
+    broker.create_topic(NewTopic::new("t", 1).config(config)).unwrap();
+    for _ in 0..33 {
+        drop(broker.producer().send(ProducerRecord::to("t").value(vec![b'.'; 1 << 20 >> 1])).unwrap());
+    }
+    broker.producer().flush().unwrap();
+    // The first call moves nothing yet when the records are younger than `checkpoint_interval`.
+    drop(broker.producer().send(ProducerRecord::to("t").value(vec![b'.'; 1 << 20 >> 1])).unwrap());
+    while broker.check().unwrap().tail_records > 0 {
+        assert_eq!(bounds(&broker, "t", 0).0, 0);
+        broker.producer().send(ProducerRecord::to("t").value(vec![b'.'; 1 << 19])).unwrap().wait().unwrap();
+        broker.maintain().unwrap();
+    }
+    assert!(bounds(&broker, "t", 0).0 > 0);
+}
+
+/// What takes commits back writes to the journal, which the same call commits.
+#[test]
+fn maintaining_once_forgets_what_is_too_old() {
+    const DAY: Duration = Duration::from_secs(24 * 3_600);
+    let broker = TestBroker::with(|builder| builder.background(false).offsets_retention(Some(DAY))).with_topic("t", 1);
+    broker.alter_group_offsets("g", [(TopicPartition::new("t", 0), 1)]).unwrap();
+    broker.maintain().unwrap();
+    broker.clock.advance(2 * DAY);
+    broker.maintain().unwrap();
+    assert!(broker.groups().unwrap().is_empty());
 }
 
 /// Only a broker that was told to, and only when enough is free.

@@ -68,7 +68,7 @@ impl Engine {
             name: group.name.clone(),
             state: inner.coordinator.state(),
             epoch: inner.coordinator.epoch(),
-            assignor: inner.coordinator.assignor().name().to_owned(),
+            assignor: inner.coordinator.assignor().name.as_ref().to_owned(),
             members: members.collect(),
             partitions: partitions.collect(),
         })

@@ -15,14 +15,14 @@
 //! Pure: no I/O, no locks; time and topics come in as arguments.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::member::{JoinRequest, Member, MemberId, Presence, Subscription};
-use crate::assignor::{self, Assignor, GroupSpec, MemberSpec, UniformAssignor};
+use crate::assignor::{self, GroupSpec, MemberSpec, Named};
 use crate::engine::Topic;
 use crate::error::{Error, Result};
 use crate::group::GroupState;
+use crate::panics::caught;
 use crate::types::{LogId, TopicName, TopicPartition};
 
 /// The members of one group.
@@ -125,6 +125,7 @@ impl Coordinator {
         id: MemberId,
         request: JoinRequest,
         topics: &[Arc<Topic>],
+        now_ms: i64,
     ) -> Result<(), InstanceInUse> {
         let before = self.member_of_instance(request.instance_id.as_deref());
         match before {
@@ -132,7 +133,7 @@ impl Coordinator {
                 self.members.insert(id, Member::new(request, 0));
                 self.retarget(topics);
             }
-            Some(before) => self.return_as(&before, id, request, topics)?,
+            Some(before) => self.return_as(&before, id, request, topics, now_ms)?,
         }
         Ok(())
     }
@@ -143,8 +144,9 @@ impl Coordinator {
         id: MemberId,
         request: JoinRequest,
         topics: &[Arc<Topic>],
+        now_ms: i64,
     ) -> Result<(), InstanceInUse> {
-        let away = self.members.get(before).is_some_and(|member| matches!(member.presence, Presence::Away { .. }));
+        let away = self.members.get(before).is_some_and(|member| member.is_away(now_ms));
         let Some(old) = (if away { self.members.remove(before) } else { None }) else { return Err(InstanceInUse) };
         let same =
             old.request.subscription == request.subscription && old.request.assignor_name() == request.assignor_name();
@@ -280,16 +282,14 @@ impl Coordinator {
     fn compute_target(&self) -> Result<BTreeMap<MemberId, BTreeSet<LogId>>> {
         let assignor = self.assignor();
         let spec = self.spec();
-        let failed = |reason| Error::PartitionAssignor { assignor: assignor.name().to_owned(), reason };
-        // Somebody else's code: what it does wrong must not take the group along.
-        let assigned = catch_unwind(AssertUnwindSafe(|| assignor.assign(&spec)));
-        let assignment = match assigned {
-            Err(_) => return Err(failed("it panicked".to_owned())),
+        let failed = |reason| Error::PartitionAssignor { assignor: assignor.name.as_ref().to_owned(), reason };
+        let assignment = match caught(|| assignor.assignor.assign(&spec)) {
+            Err(reason) => return Err(failed(reason)),
             Ok(Err(error @ Error::PartitionAssignor { .. })) => return Err(error),
             Ok(Err(error)) => return Err(failed(error.to_string())),
             Ok(Ok(assignment)) => assignment,
         };
-        assignor::check(assignor.name(), &spec, &assignment)?;
+        assignor::check(&assignor.name, &spec, &assignment)?;
         let target = self.members.keys().map(|id| {
             let given = assignment.of(id.as_str()).iter();
             (id.clone(), given.filter_map(|partition| self.log_of(partition)).collect())
@@ -298,13 +298,13 @@ impl Coordinator {
     }
 
     /// The one that most members ask for; among equals the first by name. Uniform when nobody asks (G-6).
-    pub(super) fn assignor(&self) -> Arc<dyn Assignor> {
-        let mut votes: BTreeMap<&str, (usize, &Arc<dyn Assignor>)> = BTreeMap::new();
+    pub(super) fn assignor(&self) -> Named {
+        let mut votes: BTreeMap<&str, (usize, &Named)> = BTreeMap::new();
         for assignor in self.members.values().filter_map(|member| member.request.assignor.as_ref()) {
-            votes.entry(assignor.name()).or_insert((0, assignor)).0 += 1;
+            votes.entry(&assignor.name).or_insert((0, assignor)).0 += 1;
         }
         let most = votes.into_values().rev().max_by_key(|(count, _)| *count);
-        most.map_or_else(|| Arc::new(UniformAssignor) as Arc<dyn Assignor>, |(_, assignor)| Arc::clone(assignor))
+        most.map_or_else(Named::uniform, |(_, assignor)| assignor.clone())
     }
 
     fn spec(&self) -> GroupSpec {
@@ -350,7 +350,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::assignor::{GroupAssignment, RangeAssignor};
+    use crate::assignor::{Assignor, GroupAssignment, RangeAssignor};
     use crate::config::TopicConfig;
     use crate::engine::groups::member::Liveness;
     use crate::engine::{PartitionLog, Waiter};
@@ -386,11 +386,15 @@ mod tests {
             instance_id: instance_id.map(str::to_owned),
             client_id: "test".to_owned(),
             subscription: Subscription::topics(topics).unwrap(),
-            assignor: Some(Arc::new(RangeAssignor)),
+            assignor: Some(named(RangeAssignor)),
             liveness: Arc::new(Liveness::new(Duration::from_secs(300), 0)),
             waiter: Arc::new(Waiter::default()),
             session_timeout: Duration::from_secs(45),
         }
+    }
+
+    fn named(assignor: impl Assignor) -> Named {
+        Named::new(Arc::new(assignor)).unwrap()
     }
 
     fn id(name: &str) -> MemberId {
@@ -403,7 +407,7 @@ mod tests {
         }
 
         fn join(&mut self, name: &str, topics: &[&str]) {
-            self.coordinator.join(id(name), request(topics, None), &self.topics).unwrap();
+            self.coordinator.join(id(name), request(topics, None), &self.topics, 0).unwrap();
         }
 
         fn step(&mut self, name: &str) -> Step {
@@ -475,8 +479,8 @@ mod tests {
         let mut group = Group::new(foo_and_bar());
         group.coordinator.epoch = 8;
         let join = |group: &mut Group, name| {
-            let request = JoinRequest { assignor: Some(Arc::new(Scripted)), ..request(&["foo", "bar"], None) };
-            group.coordinator.join(id(name), request, &group.topics).unwrap();
+            let request = JoinRequest { assignor: Some(named(Scripted)), ..request(&["foo", "bar"], None) };
+            group.coordinator.join(id(name), request, &group.topics, 0).unwrap();
         };
         join(&mut group, "m1");
         join(&mut group, "m2");
@@ -529,19 +533,19 @@ mod tests {
         let mut group = Group::new(foo_and_bar());
         for member in ["m1", "m2"] {
             let request = request(&["foo", "bar"], Some(member));
-            group.coordinator.join(id(member), request, &group.topics).unwrap();
+            group.coordinator.join(id(member), request, &group.topics, 0).unwrap();
         }
         group.poll("m1");
         group.poll("m2");
         let (epoch, owned) = (group.coordinator.epoch(), group.owned("m2"));
         group.coordinator.go_away(&id("m2"), 45_000);
         let request = || request(&["foo", "bar"], Some("m2"));
-        group.coordinator.join(id("m2-again"), request(), &group.topics).unwrap();
+        group.coordinator.join(id("m2-again"), request(), &group.topics, 0).unwrap();
         assert_eq!(group.coordinator.epoch(), epoch);
         assert_eq!(group.poll("m1"), (vec![], vec![]));
         assert_eq!(group.poll("m2-again"), (vec![], owned));
         // While it is here, nobody else can be it (G-53).
-        let joined = group.coordinator.join(id("m2-twice"), request(), &group.topics);
+        let joined = group.coordinator.join(id("m2-twice"), request(), &group.topics, 0);
         assert_eq!(joined, Err(InstanceInUse));
     }
 
@@ -596,8 +600,8 @@ mod tests {
         }
 
         let mut group = Group::new(foo_and_bar());
-        let request = JoinRequest { assignor: Some(Arc::new(Panicking)), ..request(&["foo"], None) };
-        group.coordinator.join(id("m1"), request, &group.topics).unwrap();
+        let request = JoinRequest { assignor: Some(named(Panicking)), ..request(&["foo"], None) };
+        group.coordinator.join(id("m1"), request, &group.topics, 0).unwrap();
         let failed = group.coordinator.next_step(&id("m1")).unwrap().unwrap_err();
         assert!(failed.to_string().contains("it panicked"), "{failed}");
     }
@@ -624,8 +628,8 @@ mod tests {
         group.poll("m1");
         let owned = group.owned("m1");
         for member in ["m2", "m3"] {
-            let request = JoinRequest { assignor: Some(Arc::new(Generous)), ..request(&["foo"], None) };
-            group.coordinator.join(id(member), request, &group.topics).unwrap();
+            let request = JoinRequest { assignor: Some(named(Generous)), ..request(&["foo"], None) };
+            group.coordinator.join(id(member), request, &group.topics, 0).unwrap();
         }
         assert_eq!(group.coordinator.state(), GroupState::Assigning);
         let refused = group.coordinator.next_step(&id("m2")).unwrap();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use regex_lite::Regex;
 
-use crate::assignor::Assignor;
+use crate::assignor::Named;
 use crate::config::millis;
 use crate::engine::Waiter;
 use crate::error::{Error, Result};
@@ -98,7 +98,7 @@ pub(crate) struct JoinRequest {
     pub(crate) client_id: String,
     pub(crate) subscription: Subscription,
     /// `None`: whatever the others want.
-    pub(crate) assignor: Option<Arc<dyn Assignor>>,
+    pub(crate) assignor: Option<Named>,
     pub(crate) liveness: Arc<Liveness>,
     /// Where its consumer sleeps.
     pub(crate) waiter: Arc<Waiter>,
@@ -108,7 +108,7 @@ pub(crate) struct JoinRequest {
 
 impl JoinRequest {
     pub(super) fn assignor_name(&self) -> Option<&str> {
-        self.assignor.as_ref().map(|assignor| assignor.name())
+        self.assignor.as_ref().map(|assignor| &*assignor.name)
     }
 }
 
@@ -141,7 +141,7 @@ impl Member {
     /// When it is given up for lost, if nothing is heard of it before.
     pub(super) fn deadline_ms(&self) -> i64 {
         match self.presence {
-            Presence::Here => self.request.liveness.deadline_ms(),
+            Presence::Here => self.request.liveness.deadline_ms().saturating_add(self.grace_ms()),
             Presence::Away { until_ms } => until_ms,
         }
     }
@@ -149,9 +149,23 @@ impl Member {
     /// The earliest deadline that it can have from now on.
     pub(super) fn earliest_deadline_ms(&self, now_ms: i64) -> i64 {
         match self.presence {
-            Presence::Here => self.request.liveness.earliest_deadline_ms(now_ms),
+            Presence::Here => self.request.liveness.earliest_deadline_ms(now_ms).saturating_add(self.grace_ms()),
             Presence::Away { until_ms } => until_ms,
         }
+    }
+
+    /// Whether another handle may take its place: it is a static member whose handle was closed, or did not poll in time.
+    pub(super) fn is_away(&self, now_ms: i64) -> bool {
+        match self.presence {
+            Presence::Here => self.request.instance_id.is_some() && self.request.liveness.deadline_ms() <= now_ms,
+            Presence::Away { .. } => true,
+        }
+    }
+
+    /// How long its partitions wait for it after it did not poll in time. A static member that polls too late stops its
+    /// heartbeats and does not leave (KIP-345), so the session time-out has to pass as well.
+    fn grace_ms(&self) -> i64 {
+        self.request.instance_id.as_ref().map_or(0, |_| millis(self.request.session_timeout))
     }
 }
 

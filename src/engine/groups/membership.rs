@@ -12,7 +12,7 @@ use crate::codec::{GroupChange, GroupEntry};
 use crate::config::millis;
 use crate::engine::{Engine, PartitionLog};
 use crate::error::{Error, Result};
-use crate::group::GroupMembershipOperation;
+use crate::group::{GroupMembershipOperation, KeptState};
 use crate::types::{LogId, Offset};
 
 /// What a member has to do next.
@@ -46,8 +46,9 @@ impl Engine {
         let id = MemberId::new(format!("{}-{number}", request.client_id));
         let instance_id = request.instance_id.clone();
         let liveness = Arc::clone(&request.liveness);
+        let now_ms = self.options.clock.monotonic_ms();
         let mut inner = group.inner.lock();
-        match inner.coordinator.join(id.clone(), request, &self.topics()) {
+        match inner.coordinator.join(id.clone(), request, &self.topics(), now_ms) {
             Ok(()) => {}
             Err(InstanceInUse) => {
                 return Err(Error::UnreleasedInstanceId {
@@ -59,7 +60,7 @@ impl Engine {
         inner.had_members = true;
         self.retargeted(group, &mut inner);
         drop(inner);
-        self.expect_deadline(liveness.earliest_deadline_ms(self.options.clock.monotonic_ms()));
+        self.expect_deadline(liveness.earliest_deadline_ms(now_ms));
         Ok(id)
     }
 
@@ -199,10 +200,8 @@ impl Group {
         if let Some(committed) = inner.offsets.get(&log) {
             return Start::Committed(committed.offset);
         }
-        match inner.first_partitions.get(&log.topic) {
-            Some(first) if log.partition >= *first => Start::Beginning,
-            _ => Start::Reset,
-        }
+        let is_added = KeptState::is_added(&inner.first_partitions, log) && !inner.taken_back.contains(&log);
+        if is_added { Start::Beginning } else { Start::Reset }
     }
 
     /// The epoch that a member has reached; `None` when it is no member.

@@ -29,7 +29,7 @@ mod offsets;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -86,6 +86,8 @@ struct Inner {
     queued: BTreeMap<LogId, Queued>,
     /// Topics that it reads, and how many partitions each had when it first did (T-8).
     first_partitions: BTreeMap<TopicNumber, u32>,
+    /// Of the partitions that came later, those whose commit was taken back, or soon is.
+    taken_back: BTreeSet<LogId>,
     /// When its last member left.
     emptied_ms: Option<i64>,
     /// The topics that the coordinator knows, by their version.
@@ -115,6 +117,7 @@ impl Group {
             offsets: offsets.into_iter().collect(),
             queued: BTreeMap::new(),
             first_partitions: state.topics,
+            taken_back: state.taken_back,
             // Whoever was a member when the process ended is none now.
             emptied_ms: state.emptied_ms.or(Some(now_ms)),
             topics_version: 0,
@@ -142,6 +145,7 @@ impl Inner {
             epoch: self.coordinator.epoch(),
             emptied_ms: self.emptied_ms,
             topics: self.first_partitions.clone(),
+            taken_back: self.taken_back.clone(),
         }
     }
 
@@ -160,6 +164,7 @@ impl Inner {
             GroupChange::Delete => {
                 self.offsets.clear();
                 self.first_partitions.clear();
+                self.taken_back.clear();
                 self.had_members = self.coordinator.has_members();
             }
         }
@@ -201,6 +206,7 @@ impl Engine {
             inner.offsets.retain(|log, _| log.topic != topic.number);
             inner.queued.retain(|log, _| log.topic != topic.number);
             inner.first_partitions.remove(&topic.number);
+            inner.taken_back.retain(|log| log.topic != topic.number);
         }
     }
 }

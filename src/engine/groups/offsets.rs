@@ -9,7 +9,7 @@ use crate::config::millis;
 use crate::engine::sequencer::{GroupNumber, OutcomeCallback, Sequencer, cost_of_group_entries};
 use crate::engine::{Engine, PartitionLog, Topic};
 use crate::error::{Error, Result};
-use crate::group::{CommittedOffset, OffsetAndMetadata};
+use crate::group::{CommittedOffset, KeptState, OffsetAndMetadata};
 use crate::types::{LogId, Offset, TopicPartition};
 
 /// The most bytes of metadata beside an offset (Kafka's `offset.metadata.max.bytes`).
@@ -189,6 +189,10 @@ impl Inner {
             match &entry.change {
                 GroupChange::Offset { log, committed } => {
                     let offset = committed.as_ref().map(|committed| committed.offset);
+                    // Now, so that every later state of the group has it, as the store will.
+                    if offset.is_none() && KeptState::is_added(&self.first_partitions, *log) {
+                        self.taken_back.insert(*log);
+                    }
                     self.queued.insert(*log, Queued { number, offset });
                 }
                 GroupChange::Delete => {

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::super::commit::LargeGroups;
 use super::super::sequencer::{GroupNumber, OutcomeCallback};
 use super::super::{Engine, Keys, OpenHow, Options};
-use crate::clock::ManualClock;
+use crate::clock::{ManualClock, Time};
 use crate::codec::{GroupChange, GroupEntry, group_entry_len};
 use crate::config::{Durability, TopicConfig};
 use crate::disk::sim_disk::{Fault, Op, Repeat, SimDisk};
@@ -40,7 +40,7 @@ fn options() -> Options {
         clean_step: 256,
         compaction_records: 1_000,
         offsets_retention: None,
-        clock: Arc::new(ManualClock::new(1_000)),
+        clock: Time::of(ManualClock::new(1_000)),
     }
 }
 

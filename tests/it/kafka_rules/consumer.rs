@@ -382,3 +382,25 @@ fn the_end_is_looked_up_when_it_is_needed() {
     broker.produce(ProducerRecord::to("t"));
     assert_eq!(consumer.position(&tp("t", 0)).unwrap(), 11);
 }
+
+/// PlaintextConsumerTest.testSeek (C-24): to the beginning and to the end, of some partitions or of all.
+#[test]
+fn seeking_to_both_ends_moves_the_named_partitions_or_all() {
+    let broker = TestBroker::new().with_topic("t", 2);
+    (0..2).for_each(|partition| broker.produce_n("t", partition, 3));
+    let mut consumer = broker.consumer_of(&[tp("t", 0), tp("t", 1)]);
+    consumer.seek_to_end([]).unwrap();
+    assert_eq!(
+        (consumer.position(&tp("t", 0)).unwrap(), consumer.position(&tp("t", 1)).unwrap()),
+        (3.into(), 3.into())
+    );
+    consumer.seek_to_beginning([&tp("t", 1)]).unwrap();
+    assert_eq!(poll_all(&mut consumer), [0, 1, 2]);
+    let refused = consumer.seek_to_beginning([&tp("t", 0), &tp("t", 2)]).unwrap_err();
+    assert!(matches!(refused, Error::IllegalState { .. }), "{refused}");
+    assert!(poll_all(&mut consumer).is_empty(), "no position moved");
+    // The end is looked up when it is needed.
+    consumer.seek_to_end([&tp("t", 0)]).unwrap();
+    broker.produce_n("t", 0, 1);
+    assert_eq!(consumer.position(&tp("t", 0)).unwrap(), 4);
+}

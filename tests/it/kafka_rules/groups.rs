@@ -409,6 +409,84 @@ fn who_does_not_poll_in_time_loses_its_partitions_and_joins_again() {
     stuck.commit().unwrap();
 }
 
+/// KIP-345: a static member that polls too late does not leave; its partitions wait until the session time-out has passed as
+/// well (G-52).
+#[test]
+fn a_static_member_that_polls_too_late_keeps_its_partitions_for_the_session_time_out() {
+    let broker = TestBroker::with(|builder| builder.background(false)).with_topic("t", 2);
+    broker.produce_n("t", 0, 4);
+    broker.produce_n("t", 1, 4);
+    let named = |name: &str| {
+        let builder = of_group(&broker).group_instance_id(name).max_poll_interval(MINUTE);
+        Scribe::of(builder.session_timeout(3 * MINUTE).subscribe(["t"]).unwrap())
+    };
+    let ((mut late, told), (mut other, _)) = (named("late"), named("other"));
+    settle(&mut [&mut late, &mut other]);
+    told.take();
+    let (epoch, owned) = (broker.describe_group("g").unwrap().epoch, late.assignment());
+    let wait = |other: &mut Consumer| {
+        broker.clock.advance(MINUTE);
+        broker.maintain().unwrap();
+        poll_all(other);
+    };
+    // Late, but within the session: nothing moved, and it commits as ever.
+    (0..3).for_each(|_| wait(&mut other));
+    late.commit().unwrap();
+    poll_all(&mut late);
+    assert_eq!((late.assignment(), broker.describe_group("g").unwrap().epoch), (owned.clone(), epoch));
+    assert!(told.take().is_empty());
+    // Late, and a consumer of the same name takes its place.
+    wait(&mut other);
+    let (mut again, _) = named("late");
+    poll_all(&mut again);
+    assert_eq!((again.assignment(), broker.describe_group("g").unwrap().epoch), (owned.clone(), epoch));
+    let refused = late.commit().unwrap_err();
+    assert!(matches!(refused, Error::CommitFailed { .. }), "{refused}");
+    let refused = late.poll(Duration::ZERO).unwrap_err();
+    assert!(matches!(refused, Error::UnreleasedInstanceId { .. }), "{refused}");
+    assert_eq!(told.take(), [Told::Lost(owned)]);
+    late.close().unwrap();
+    // Later than the session time-out.
+    (0..3).for_each(|_| wait(&mut other));
+    assert_eq!(other.assignment().len(), 1);
+    wait(&mut other);
+    assert_eq!(other.assignment().len(), 2);
+}
+
+/// G-61, T-8: whose commit was taken back starts by the reset rule, also in a partition that came later; the others of those are
+/// still read from their start.
+#[test]
+fn a_commit_taken_back_brings_the_reset_rule_back() {
+    let mut broker = TestBroker::new().with_topic("t", 1);
+    let latest = |broker: &TestBroker| broker.consumer().group("g").offset_reset(OffsetReset::Latest).subscribe(["t"]);
+    let mut consumer = latest(&broker).unwrap();
+    poll_now(&mut consumer);
+    broker.create_partitions("t", 4).unwrap();
+    (0..4).for_each(|partition| broker.produce_n("t", partition, 3));
+    assert_eq!(poll_all(&mut consumer).len(), 12);
+    consumer.commit_offsets([(tp("t", 0), 3), (tp("t", 1), 3), (tp("t", 3), 3)]).unwrap();
+    consumer.close().unwrap();
+    broker.delete_group_offsets("g", [&tp("t", 0), &tp("t", 1)]).unwrap();
+    for reopened in [false, true] {
+        if reopened {
+            broker.reopen();
+        }
+        let mut consumer = latest(&broker).unwrap();
+        assert_eq!(poll_all(&mut consumer), [0, 1, 2], "of partition 2, reopened: {reopened}");
+        consumer.close().unwrap();
+    }
+    // Whoever commits there again goes on from there.
+    let mut consumer = latest(&broker).unwrap();
+    poll_all(&mut consumer);
+    consumer.commit().unwrap();
+    consumer.close().unwrap();
+    broker.produce_n("t", 1, 1);
+    assert_eq!(poll_all(&mut latest(&broker).unwrap()), [3]);
+    // A group that is deleted knows nothing any more.
+    broker.delete_group("g").unwrap();
+    assert!(poll_all(&mut latest(&broker).unwrap()).is_empty());
+}
+
 /// C-37: a member can't commit what is another's by now.
 #[test]
 fn a_commit_of_a_partition_that_moved_fails() {
