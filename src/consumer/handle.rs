@@ -11,6 +11,7 @@ use super::positions::{Assigned, Budget, Given, Lost, Position};
 #[cfg(feature = "channel")]
 use super::receiver::RecordReceiver;
 use super::records::ConsumerRecords;
+#[cfg(feature = "channel")]
 use crate::broker::Broker;
 use crate::engine::{Engine, PartitionLog, Start, Subscription, Waiter};
 use crate::error::{Error, Result};
