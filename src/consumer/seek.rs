@@ -66,7 +66,7 @@ impl Consumer {
     /// # Errors
     ///
     /// [`IllegalState`](Error::IllegalState) when the partition is not assigned;
-    /// [`NoOffsetForPartition`](Error::NoOffsetForPartition) with [`OffsetReset::None`].
+    /// [`NoOffsetForPartition`](Error::NoOffsetForPartition) with [`OffsetReset::None`](crate::OffsetReset::None).
     pub fn position(&mut self, partition: &TopicPartition) -> Result<Offset> {
         let (reset, now_ms) = (self.options.offset_reset, self.now_ms());
         let engine = Arc::clone(self.engine());
